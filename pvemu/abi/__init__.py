@@ -1,0 +1,1 @@
+"""The words of Xen's public ABI: its numbers, error codes and structure layouts, each once."""
