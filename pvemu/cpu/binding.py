@@ -1,0 +1,150 @@
+"""The raw C functions of the Unicorn library, called through ctypes without the binding's wrappers.
+
+The binding's own calls cost microseconds (they box arguments, take locks and keep dictionaries); a
+plain ctypes call with prepared arguments costs a fraction of one. Only what the processor needs is here.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Final
+
+import unicorn
+import unicorn.unicorn_const as const
+import unicorn.x86_const as x86
+from unicorn.unicorn_py3.unicorn import uclib
+
+from pvemu.cpu.errors import EngineError
+
+#: The one build of the engine whose inner layout is known (see layout.py).
+KNOWN_VERSION: Final = "2.1.4"
+
+#: Callback types of the hooks that are used.
+INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+PORT_IN_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
+)
+PORT_OUT_CALLBACK = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p
+)
+INSTRUCTION_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class TranslationBlock(ctypes.Structure):
+    """`uc_tb`: what the engine tells of a block of guest code it has just translated."""
+
+    _fields_ = [("pc", ctypes.c_uint64), ("icount", ctypes.c_uint16), ("size", ctypes.c_uint16)]
+
+
+TRANSLATED_CALLBACK = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.POINTER(TranslationBlock),
+    ctypes.POINTER(TranslationBlock),
+    ctypes.c_void_p,
+)
+
+_TLB_FLUSH = ctypes.c_int((const.UC_CTL_IO_WRITE << 30) | const.UC_CTL_TLB_FLUSH)
+_TB_FLUSH = ctypes.c_int((const.UC_CTL_IO_WRITE << 30) | const.UC_CTL_TB_FLUSH)
+_WHOLE_SPACE = (ctypes.c_uint64(1), ctypes.c_uint64(0))
+_ZERO64 = ctypes.c_uint64(0)
+
+
+def library_version() -> str:
+    """The version of the engine that is installed, as `2.1.4`."""
+    return str(unicorn.__version__)
+
+
+class Engine:
+    """One engine of the library: opened in 64-bit mode, which runs every mode of the processor.
+
+    Raises:
+        EngineError: the library refuses to open, to map memory or to install a hook.
+    """
+
+    def __init__(self) -> None:
+        self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._engine.ctl_set_cpu_model(x86.UC_CPU_X86_EPYC)
+        # Without exit addresses the `until` argument of emu_start would be translated as code.
+        self._engine.ctl_exits_enabled(True)
+        self._engine.ctl_set_exits([])
+        self.handle: ctypes.c_void_p = self._engine._uch
+        self._keep: list[object] = []
+        self._start = uclib.uc_emu_start
+        self._stop = uclib.uc_emu_stop
+        self._control = uclib.uc_ctl
+
+    def close(self) -> None:
+        """Give the engine's memory back. Nothing else may be called afterwards."""
+        self._keep.clear()
+        del self._engine
+
+    def map(self, size: int, host_address: int, *, at: int = 0) -> None:
+        """Make `size` bytes of host memory the physical memory from address `at`."""
+        self._engine.mem_map_ptr(at, size, unicorn.UC_PROT_ALL, host_address)
+
+    def write_register(self, name: str, value: object) -> None:
+        """Set a register by the binding's name (slow: several microseconds)."""
+        self._engine.reg_write(getattr(x86, f"UC_X86_REG_{name}"), value)
+
+    def read_register(self, name: str) -> Any:
+        """Read a register by the binding's name (slow: about two microseconds)."""
+        return self._engine.reg_read(getattr(x86, f"UC_X86_REG_{name}"))
+
+    def write_msr(self, number: int, value: int) -> None:
+        """Set a model-specific register of the emulated processor."""
+        self._engine.msr_write(number, value)
+
+    def start(self, address: int, count: int = 0) -> int:
+        """Run from a linear address until stopped (or for `count` instructions); the library's status."""
+        return int(
+            self._start(self.handle, ctypes.c_uint64(address), _ZERO64, _ZERO64, ctypes.c_size_t(count))
+        )
+
+    def stop(self) -> None:
+        """Make the run end before the next block of guest code."""
+        self._stop(self.handle)
+
+    def flush_tlb(self) -> None:
+        """Forget every cached address translation (about 1 microsecond)."""
+        self._control(self.handle, _TLB_FLUSH)
+
+    def flush_code(self) -> None:
+        """Forget every translated block of guest code (about 16 microseconds)."""
+        self._control(self.handle, _TB_FLUSH)
+
+    def hook(self, kind: int, callback: Any, data: Any = None, *extra: int) -> None:
+        """Install a callback, kept alive with the engine, for all addresses."""
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            self.handle,
+            ctypes.byref(handle),
+            kind,
+            ctypes.cast(callback, ctypes.c_void_p),
+            data,
+            *_WHOLE_SPACE,
+            *(ctypes.c_int(value) for value in extra),
+        )
+        if status:
+            raise EngineError(f"Unicorn refused a hook (status {status}); run `pvemu doctor`")
+        self._keep.append((callback, data))
+
+    def stop_function(self) -> int:
+        """Host address of the library's stop function, for native code to call."""
+        return int(ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value or 0)
+
+
+def describe_status(status: int) -> str:
+    """The library's words for a status code."""
+    return str(unicorn.UcError(status))
+
+
+HOOK_INTERRUPT: Final = int(unicorn.UC_HOOK_INTR)
+HOOK_BLOCK: Final = int(unicorn.UC_HOOK_BLOCK)
+HOOK_INSTRUCTION: Final = int(unicorn.UC_HOOK_INSN)
+HOOK_TRANSLATED: Final = int(unicorn.UC_HOOK_EDGE_GENERATED)
+INSTRUCTION_IN: Final = int(x86.UC_X86_INS_IN)
+INSTRUCTION_OUT: Final = int(x86.UC_X86_INS_OUT)
+INSTRUCTION_SYSCALL: Final = int(x86.UC_X86_INS_SYSCALL)
+INSTRUCTION_SYSENTER: Final = int(x86.UC_X86_INS_SYSENTER)
+
+ExitCallback = Callable[[], None]

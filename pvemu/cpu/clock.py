@@ -1,0 +1,116 @@
+"""The machine's clock: it counts guest code, never host time, so the same run shows the same times.
+
+The unit is the cycle. Guest code takes one cycle a byte; whoever handles an exit charges what it costs.
+The same counter is the preemption timer: past its deadline the engine stops before the next block.
+"""
+
+import ctypes
+import mmap
+from typing import Final
+
+from pvemu.cpu.binding import HOOK_BLOCK, Engine
+from pvemu.cpu.errors import EngineError
+
+#: Cycles a second; one cycle is one nanosecond.
+CYCLES_PER_SECOND: Final = 1_000_000_000
+
+_NEVER: Final = 1 << 62
+_COUNT_LIMIT: Final = 1 << 31
+#: Mean length of an instruction in bytes, for the clock that counts instructions.
+_BYTES_PER_INSTRUCTION: Final = 4
+
+# The block hook, called with (engine, address, size, data) in RDI RSI EDX RCX:
+#   add [rcx], rdx ; mov rax, [rcx] ; cmp rax, [rcx+8] ; ja 1f ; ret ; 1: jmp [rcx+16]
+_COUNT_AND_STOP: Final = bytes.fromhex("480111 488b01 483b4108 7701 c3 ff6110")
+
+
+class Clock:
+    """Counts cycles in `words[0]`; the engine stops when that passes `words[1]`.
+
+    `words` is public for the hot path: `words[0] += cost` charges an exit.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self._memory = (ctypes.c_uint64 * 3)(0, _NEVER, 0)
+        self.words = memoryview(self._memory).cast("B").cast("Q")
+
+    @property
+    def now(self) -> int:
+        """Cycles since the machine was made."""
+        return self.words[0]
+
+    @now.setter
+    def now(self, cycles: int) -> None:
+        self.words[0] = cycles
+
+    @property
+    def deadline(self) -> int:
+        """The cycle after which the engine stops."""
+        return self.words[1]
+
+    @deadline.setter
+    def deadline(self, cycles: int) -> None:
+        self.words[1] = min(cycles, _NEVER)
+
+    def run(self, engine: Engine, address: int) -> int:
+        """Run the engine from a linear address until it is stopped; the library's status."""
+        return engine.start(address)
+
+    def fold(self) -> None:
+        """Bring `words[0]` up to date within a run, where the engine does not keep it so."""
+
+
+class BlockClock(Clock):
+    """Sixteen bytes of native code, called by the engine at every block of guest code: 1 to 5 ns each.
+
+    Raises:
+        EngineError: this host gives no memory that is writable and executable.
+    """
+
+    name = "block"
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        try:
+            self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        except OSError as refusal:
+            raise EngineError(f"no executable page for the block clock: {refusal.strerror}") from refusal
+        self._page[: len(_COUNT_AND_STOP)] = _COUNT_AND_STOP
+        self._memory[2] = engine.stop_function()
+        self._code = ctypes.c_char.from_buffer(self._page)
+        engine.hook(HOOK_BLOCK, ctypes.c_void_p(ctypes.addressof(self._code)), ctypes.byref(self._memory))
+
+
+class CountClock(Clock):
+    """The fallback: the engine's own instruction count, four to five times slower.
+
+    The counter inside the engine advances while the guest runs; `fold` moves it into the clock at each
+    exit. An instruction counts as `_BYTES_PER_INSTRUCTION` bytes, so times differ from the block clock's,
+    but are the same in every run.
+
+    Args:
+        counter_address: host address of the engine's counter (see calibration.py).
+    """
+
+    name = "count"
+
+    def __init__(self, counter_address: int) -> None:
+        super().__init__()
+        self._counter = ctypes.c_uint64.from_address(counter_address)
+        self._folded = 0
+
+    def run(self, engine: Engine, address: int) -> int:
+        """Run until stopped, or until the count that reaches the deadline is used up."""
+        left = max(self.deadline - self.now, 0) // _BYTES_PER_INSTRUCTION + 1
+        self._counter.value = self._folded = 0
+        status = engine.start(address, min(left, _COUNT_LIMIT))
+        self.fold()
+        return status
+
+    def fold(self) -> None:
+        """Add the instructions run since the last call to the clock."""
+        executed = self._counter.value
+        self.words[0] += (executed - self._folded) * _BYTES_PER_INSTRUCTION
+        self._folded = executed

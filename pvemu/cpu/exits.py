@@ -1,0 +1,49 @@
+"""Exit numbers: why the guest stopped running, as the engine reports it.
+
+A number below 0x100 is a software interrupt (`int n`, `int3`, `into`) with EIP past the instruction.
+From 0x100 up it is 0x100 plus an SVM exit code (AMD64 Architecture Programmer's Manual volume 2,
+appendix C) with EIP on the instruction.
+"""
+
+from typing import Final
+
+#: Added by the engine to every SVM exit code.
+VMEXIT: Final = 0x100
+
+#: One more than the largest exit number.
+EXIT_NUMBERS: Final = VMEXIT + 0x402
+
+READ_CR: Final = VMEXIT + 0x00
+WRITE_CR: Final = VMEXIT + 0x10
+READ_DR: Final = VMEXIT + 0x20
+WRITE_DR: Final = VMEXIT + 0x30
+EXCEPTION: Final = VMEXIT + 0x40
+RDTSC: Final = VMEXIT + 0x6E
+INVLPG: Final = VMEXIT + 0x79
+SHUTDOWN: Final = VMEXIT + 0x7F
+RDTSCP: Final = VMEXIT + 0x87
+NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
+#: Not an SVM code: SYSCALL or SYSENTER, which AMD-V can't intercept. EIP is on the instruction.
+SYSCALL: Final = VMEXIT + 0x401
+
+# Exception vectors (APM volume 2, section 8.2).
+DE, DB, NMI, BP, OF, BR, UD, NM, DF = range(9)
+TS, NP, SS, GP, PF = range(10, 15)
+MF, AC, MC, XF = range(16, 20)
+
+#: Vectors whose frame carries an error code.
+WITH_ERROR_CODE: Final = frozenset({DF, TS, NP, SS, GP, PF, AC})
+
+
+def intercept_bit(exit_number: int) -> int:
+    """The bit of the 64-bit intercept field that asks for an exit of code 0x60 to 0x8b."""
+    return 1 << (exit_number - VMEXIT - 0x60)
+
+
+def describe(exit_number: int) -> str:
+    """An exit in words, for traces and logs."""
+    if exit_number < VMEXIT:
+        return f"int 0x{exit_number:02x}"
+    if EXCEPTION <= exit_number < EXCEPTION + 32:
+        return f"exception {exit_number - EXCEPTION}"
+    return f"exit 0x{exit_number - VMEXIT:x}"

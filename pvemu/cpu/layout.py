@@ -1,0 +1,72 @@
+"""Where the engine keeps each field of the CPU state: byte offsets from the first general register.
+
+The state (QEMU's `CPUX86State`) is a plain structure in this process. The offsets hold for Unicorn
+2.1.4 on x86-64 Linux; `calibration.py` proves every one of them before a guest may run.
+"""
+
+from typing import Final
+
+# General registers: eight bytes each, numbered as instructions encode them.
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
+
+EIP: Final = 128
+#: EFLAGS without the arithmetic flags and DF, which the engine keeps apart:
+EFLAGS: Final = 136
+CC_DST: Final = 144  #: last result, or the flags themselves when CC_OP is CC_OP_EFLAGS
+CC_SRC: Final = 152
+CC_SRC2: Final = 160
+CC_OP: Final = 168
+DF: Final = 172  #: 1 or -1
+HFLAGS: Final = 176
+HFLAGS2: Final = 180
+
+#: Segment registers ES CS SS DS FS GS LDTR TR GDTR IDTR, 24 bytes each:
+SEGMENTS: Final = 184
+SEGMENT_SIZE: Final = 24
+SELECTOR, BASE, LIMIT, ATTRIBUTES = 0, 8, 16, 20  #: within a segment register
+ES, CS, SS, DS, FS, GS, LDTR, TR, GDTR, IDTR = range(10)
+
+#: CR0 to CR4, eight bytes each:
+CR: Final = 424
+EFER: Final = 592
+
+ERROR_CODE: Final = 5384
+EXCEPTION_IS_INT: Final = 5388
+OLD_EXCEPTION: Final = 5496
+
+# Fields of AMD-V: where the control block is, and what is intercepted.
+VM_VMCB: Final = 5504
+INTERCEPT: Final = 5520
+INTERCEPT_CR_READ: Final = 5528
+INTERCEPT_CR_WRITE: Final = 5530
+INTERCEPT_DR_READ: Final = 5532
+INTERCEPT_DR_WRITE: Final = 5534
+INTERCEPT_EXCEPTIONS: Final = 5536
+NESTED_CR3: Final = 5544
+NESTED_PG_MODE: Final = 5552
+
+#: Bytes of the state that a virtual CPU owns.
+STATE_SIZE: Final = 5568
+
+# Offsets within the VM control block (a page of ours; APM volume 2, appendix B).
+VMCB_MSR_BITMAP: Final = 0x48
+VMCB_EXIT_INFO_2: Final = 0x80
+
+#: Value of CC_OP that says: CC_SRC holds the arithmetic flags as EFLAGS has them.
+CC_OP_EFLAGS: Final = 1
+
+# Bits of HFLAGS, which the engine derives from the processor's mode.
+HF_CPL: Final = 3
+HF_CS32: Final = 1 << 4
+HF_SS32: Final = 1 << 5
+HF_ADDSEG: Final = 1 << 6
+HF_PE: Final = 1 << 7
+HF_MP: Final = 1 << 9
+HF_EM: Final = 1 << 10
+HF_TS: Final = 1 << 11
+HF_LMA: Final = 1 << 14
+HF_CS64: Final = 1 << 15
+HF_OSFXSR: Final = 1 << 22
+HF_SVME: Final = 1 << 20
+HF_GUEST: Final = 1 << 21
+HF2_NPT: Final = 1 << 6

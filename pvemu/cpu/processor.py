@@ -1,0 +1,348 @@
+"""One physical CPU: it runs guest code and calls a handler at every exit.
+
+A virtual CPU is a saved state; to run it, its bytes are loaded here. The guest always runs with AMD-V's
+guest flag set and every exception intercepted, so whatever happens arrives as an exit number of
+exits.py. Handlers run inside the engine's hook, and what they leave in the state window is what the
+guest goes on with; the engine is left only to switch to another vCPU (or at the clock's deadline).
+"""
+
+import ctypes
+import mmap
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from pvemu.cpu import binding, exits, layout
+from pvemu.cpu.binding import Engine
+from pvemu.cpu.calibration import calibrate
+from pvemu.cpu.clock import BlockClock, Clock, CountClock
+from pvemu.cpu.errors import EngineError
+from pvemu.cpu.segments import null_segment
+from pvemu.cpu.state_window import ContextWindow, LiveWindow, StateWindow
+
+WindowKind = Literal["live", "context"]
+ClockKind = Literal["auto", "block", "count"]
+
+#: The processor's own pages (control block, empty page table) lie above all RAM, at 64 GiB.
+PRIVATE_BASE: Final = 1 << 36
+_EMPTY_TABLE: Final = PRIVATE_BASE + 0x1000
+_PRIVATE_SIZE: Final = 0x2000
+
+# The features a guest may use are switched on once; what it reads back is the hypervisor's affair.
+_CR0: Final = 0x80050033
+_CR4: Final = 0x6E0  # OSXMMEXCPT OSFXSR PGE MCE PAE
+_EFER: Final = 0x1D01  # SVME NXE LMA LME SCE
+
+_CR0_INDEX, _CR3_INDEX = layout.CR // 8, layout.CR // 8 + 3
+_EIP, _HFLAGS = layout.EIP // 8, layout.HFLAGS // 4
+_INT = layout.EXCEPTION_IS_INT // 4
+_OLD = layout.OLD_EXCEPTION // 4
+_HFLAGS_OF_SEGMENTS: Final = layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
+_GUEST_FLAGS: Final = layout.HF_GUEST | layout.HF_SVME | layout.HF_LMA | layout.HF_PE | layout.HF_OSFXSR
+
+#: Exits that are always asked for: time must come from the machine's clock, and only from there.
+_INTERCEPTS: Final = (exits.RDTSC, exits.RDTSCP)
+
+PortIn = Callable[[int, int], int | None]
+PortOut = Callable[[int, int, int], bool]
+Trace = Callable[[int], None]
+
+
+class Processor:
+    """One engine with its memory, its clock and its handlers.
+
+    Attributes:
+        window: the CPU state; handlers read and write registers there.
+        clock: virtual time and preemption.
+        exits: the handler of each exit number; the owner fills it in.
+        port_in, port_out: asked at IN (port, bytes) and OUT (port, bytes, value). None or False means
+            that the guest may not, and gets a precise #GP.
+        code_frames: frames that hold code the engine has translated; writing one of them from outside
+            the guest calls for `forget_code`.
+
+    Args:
+        ram_address: host address of the machine's RAM.
+        ram_size: its size in bytes.
+        window: "live", or "context" for the fallback.
+        clock: "auto", or one of "block" and "count".
+
+    Raises:
+        EngineError: the engine is not the known one.
+    """
+
+    def __init__(
+        self, ram_address: int, ram_size: int, *, window: WindowKind = "live", clock: ClockKind = "auto"
+    ) -> None:
+        calibration = calibrate()
+        self.engine = Engine()
+        self.window: StateWindow = (LiveWindow if window == "live" else ContextWindow)(self.engine)
+        self.engine.map(ram_size, ram_address)
+        self._private = mmap.mmap(-1, _PRIVATE_SIZE)
+        self._private_anchor = ctypes.c_char.from_buffer(self._private)
+        self.engine.map(_PRIVATE_SIZE, ctypes.addressof(self._private_anchor), at=PRIVATE_BASE)
+        self._vmcb = memoryview(self._private).cast("Q")
+        self.exits: list[Callable[[], None]] = [self._unexpected] * exits.EXIT_NUMBERS
+        self.port_in: PortIn = lambda port, size: None
+        self.port_out: PortOut = lambda port, size, value: False
+        self.code_frames: set[int] = set()
+        self.frame_of: Callable[[int], int | None] = lambda address: None
+        self._dispatch = self.exits
+        self._number = 0
+        self._running = False
+        self._failure: BaseException | None = None
+        self._held_state: bytes | None = None
+        self._held_exit = 0
+        self.clock = self._make_clock(clock, calibration.counter_offset)
+        self._install_hooks()
+        self._reset()
+
+    def close(self) -> None:
+        """Give the engine back; the processor can't be used afterwards."""
+        self.window.release()
+        self._vmcb.release()
+        self.engine.close()
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the loaded vCPU until `stop` is called or the clock passes its deadline.
+
+        Raises:
+            EngineError: the engine itself failed.
+            BaseException: whatever a handler raised, after the engine has stopped.
+        """
+        self._running = True
+        u32, u64 = self.window.u32, self.window.u64
+        while self._running:
+            u32[_OLD] = 0xFFFFFFFF
+            u32[_INT] = 0
+            self.window.store()
+            status = self.clock.run(self.engine, u64[_EIP])
+            self.window.fetch()
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            if self._held_state is not None:
+                self._deliver_held()
+                continue
+            if status:
+                raise EngineError(
+                    f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}"
+                )
+            if self.clock.words[0] > self.clock.words[1]:
+                break
+        self._running = False
+
+    def stop(self) -> None:
+        """End the run after the current exit."""
+        self._running = False
+        self.engine.stop()
+
+    def save(self) -> bytes:
+        """The state of the vCPU that is loaded."""
+        return bytes(self.window.u8)
+
+    def load(self, state: bytes) -> None:
+        """Make another vCPU the one that runs."""
+        self.window.u8[:] = state
+        self.flush_tlb()
+
+    # --- state that spans several fields ---------------------------------------------------------
+
+    @property
+    def fault_address(self) -> int:
+        """The address that the last page fault was about."""
+        return self._vmcb[layout.VMCB_EXIT_INFO_2 // 8]
+
+    def set_segment(self, register: int, cached: bytes) -> None:
+        """Load one segment register with the 24 bytes that `Descriptor.cached` makes."""
+        at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
+        self.window.u8[at : at + layout.SEGMENT_SIZE] = cached
+        self._derive_hflags()
+
+    def set_ring(self, code: bytes, stack: bytes) -> None:
+        """Load CS and SS, and with them the privilege level, which is the stack segment's."""
+        at = layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE
+        self.window.u8[at : at + 2 * layout.SEGMENT_SIZE] = code + stack
+        self._derive_hflags()
+
+    def set_task_switched(self, switched: bool) -> None:
+        """Set or clear CR0.TS: whether the next use of the FPU is exception 7."""
+        u32, u64 = self.window.u32, self.window.u64
+        if switched:
+            u64[_CR0_INDEX] |= 8
+            u32[_HFLAGS] |= layout.HF_TS
+        else:
+            u64[_CR0_INDEX] &= ~8
+            u32[_HFLAGS] &= ~layout.HF_TS
+
+    def set_root(self, address: int) -> None:
+        """Point CR3 at a root page table, by physical address, and forget old translations."""
+        self.window.u64[_CR3_INDEX] = address
+        self.flush_tlb()
+
+    def flush_tlb(self) -> None:
+        """Forget every cached address translation."""
+        self.engine.flush_tlb()
+
+    def forget_code(self) -> None:
+        """Forget all translated code, because memory that holds some was written from outside."""
+        self.code_frames.clear()
+        self.engine.flush_code()
+
+    def intercept(self, exit_numbers: Iterable[int]) -> None:
+        """Ask for exits of codes 0x60 to 0x8b, besides those that are always asked for."""
+        wanted = 0
+        for number in (*_INTERCEPTS, *exit_numbers):
+            wanted |= exits.intercept_bit(number)
+        self.window.u64[layout.INTERCEPT // 8] = wanted
+
+    def trace(self, record: Trace) -> None:
+        """Call `record` with the exit number before each exit is handled."""
+
+        def traced(handler_number: int) -> Callable[[], None]:
+            def run_traced() -> None:
+                record(handler_number)
+                self.exits[handler_number]()
+
+            return run_traced
+
+        self._traced = [traced(number) for number in range(exits.EXIT_NUMBERS)]
+        self._dispatch = self._traced
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _make_clock(self, kind: ClockKind, counter_offset: int | None) -> Clock:
+        if kind != "count":
+            try:
+                return BlockClock(self.engine)
+            except EngineError:
+                if kind == "block":
+                    raise
+        if counter_offset is None:
+            raise EngineError("the engine's instruction counter was not found; run `pvemu doctor`")
+        return CountClock((self.engine.handle.value or 0) + counter_offset)
+
+    def _install_hooks(self) -> None:
+        engine = self.engine
+        fast = self.window.live and isinstance(self.clock, BlockClock)
+        callback = self._exit_callback() if fast else self._fallback_exit_callback()
+        engine.hook(binding.HOOK_INTERRUPT, binding.INTERRUPT_CALLBACK(callback))
+        engine.hook(binding.HOOK_TRANSLATED, binding.TRANSLATED_CALLBACK(self._on_translated))
+        instruction = binding.HOOK_INSTRUCTION
+        engine.hook(instruction, binding.PORT_IN_CALLBACK(self._on_in), None, binding.INSTRUCTION_IN)
+        engine.hook(instruction, binding.PORT_OUT_CALLBACK(self._on_out), None, binding.INSTRUCTION_OUT)
+        for number in (binding.INSTRUCTION_SYSCALL, binding.INSTRUCTION_SYSENTER):
+            engine.hook(instruction, binding.INSTRUCTION_CALLBACK(self._on_syscall), None, number)
+
+    def _exit_callback(self) -> Callable[[int, int, int], None]:
+        is_int = self.window.u32
+
+        def on_exit(_engine: int, number: int, _data: int) -> None:
+            is_int[_INT] = 0
+            try:
+                self._dispatch[number]()
+            except BaseException as failure:  # noqa: BLE001  it travels to run(), past the engine's C frames
+                self._failure = failure
+                self.stop()
+
+        return on_exit
+
+    def _fallback_exit_callback(self) -> Callable[[int, int, int], None]:
+        handle = self._exit_callback()
+
+        def on_exit(engine: int, number: int, data: int) -> None:
+            self.window.fetch()
+            self.clock.fold()
+            handle(engine, number, data)
+            self.window.store()
+
+        return on_exit
+
+    def _on_translated(self, _engine: int, block: object, _previous: object, _data: int) -> None:
+        generated = block.contents  # type: ignore[attr-defined]
+        for address in {generated.pc, generated.pc + max(generated.size - 1, 0)}:
+            frame = self.frame_of(address)
+            if frame is not None:
+                self.code_frames.add(frame)
+
+    def _on_in(self, _engine: int, port: int, size: int, _data: int) -> int:
+        self.window.fetch()
+        value = None if self._held_state is not None else self.port_in(port, size)
+        if value is None:
+            self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
+            return 0
+        return value
+
+    def _on_out(self, _engine: int, port: int, size: int, value: int, _data: int) -> None:
+        self.window.fetch()
+        if self._held_state is not None or not self.port_out(port, size, value):
+            self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
+
+    def _on_syscall(self, _engine: int, _data: int) -> None:
+        self.window.fetch()
+        self._fault_at_end_of_block(exits.SYSCALL)
+
+    def _fault_at_end_of_block(self, exit_number: int) -> None:
+        """Undo the rest of the block: the engine can't be left here, only at the block's end.
+
+        The state is kept as it is now. An empty page table takes all memory away from what still runs.
+        """
+        if self._held_state is not None:
+            return
+        u32 = self.window.u32
+        self._held_state, self._held_exit = bytes(self.window.u8), exit_number
+        self._held_dispatch, self._dispatch = self._dispatch, [self.engine.stop] * exits.EXIT_NUMBERS
+        self.window.u64[_CR3_INDEX] = _EMPTY_TABLE
+        u32[_INT] = 0
+        self.window.store()
+        self.engine.flush_tlb()
+        self.engine.stop()
+
+    def _deliver_held(self) -> None:
+        assert self._held_state is not None
+        self.window.u8[:] = self._held_state
+        self._held_state, self._dispatch = None, self._held_dispatch
+        self.flush_tlb()
+        self.window.u32[layout.ERROR_CODE // 4] = 0
+        self._dispatch[self._held_exit]()
+
+    def _derive_hflags(self) -> None:
+        """What the engine derives from the segment registers (QEMU: cpu_x86_load_seg_cache)."""
+        u32 = self.window.u32
+
+        def attributes(register: int) -> int:
+            return u32[(layout.SEGMENTS + register * layout.SEGMENT_SIZE + layout.ATTRIBUTES) // 4]
+
+        def base(register: int) -> int:
+            return u32[(layout.SEGMENTS + register * layout.SEGMENT_SIZE + layout.BASE) // 4]
+
+        code, stack = attributes(layout.CS), attributes(layout.SS)
+        flags = u32[_HFLAGS] & ~_HFLAGS_OF_SEGMENTS | stack >> 13 & 3
+        if code & 1 << 21:
+            flags |= layout.HF_CS64 | layout.HF_CS32 | layout.HF_SS32
+        else:
+            flags |= layout.HF_CS32 if code & 1 << 22 else 0
+            flags |= layout.HF_SS32 if stack & 1 << 22 else 0
+            if not code & 1 << 22 or base(layout.DS) | base(layout.ES) | base(layout.SS):
+                flags |= layout.HF_ADDSEG
+        u32[_HFLAGS] = flags
+
+    def _reset(self) -> None:
+        """The state in which every vCPU starts: long mode, guest mode, exceptions intercepted."""
+        self.engine.write_register("CR4", _CR4)
+        self.engine.write_register("CR0", _CR0)
+        self.window.fetch()
+        u8, u32, u64 = self.window.u8, self.window.u32, self.window.u64
+        u64[layout.EFER // 8] = _EFER
+        u64[_CR3_INDEX] = _EMPTY_TABLE
+        u32[_HFLAGS] = u32[_HFLAGS] & ~layout.HF_TS | _GUEST_FLAGS
+        u64[layout.VM_VMCB // 8] = PRIVATE_BASE
+        u32[layout.INTERCEPT_EXCEPTIONS // 4] = 0xFFFFFFFF
+        for register in range(layout.LDTR + 1):
+            at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
+            u8[at : at + layout.SEGMENT_SIZE] = null_segment()
+        self.intercept(())
+        self.window.store()
+
+    def _unexpected(self) -> None:
+        raise EngineError("the engine reported an exit that nobody handles; run `pvemu doctor`")
