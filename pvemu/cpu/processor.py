@@ -103,8 +103,8 @@ class Processor:
 
     # --- running ---------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Run the loaded vCPU until `stop` is called or the clock passes its deadline.
+    def run(self) -> bool:
+        """Run the loaded vCPU until `stop` is called or the clock passes its deadline; True for the deadline.
 
         Raises:
             EngineError: the engine itself failed.
@@ -128,9 +128,10 @@ class Processor:
                 raise EngineError(
                     f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}"
                 )
-            if self.clock.words[0] > self.clock.words[1]:
-                break
-        self._running = False
+            if self._running and self.clock.words[0] > self.clock.words[1]:
+                self._running = False
+                return True
+        return False
 
     def stop(self) -> None:
         """End the run after the current exit."""
@@ -260,7 +261,7 @@ class Processor:
 
     def _on_translated(self, _engine: int, block: object, _previous: object, _data: int) -> None:
         generated = block.contents  # type: ignore[attr-defined]
-        for address in {generated.pc, generated.pc + max(generated.size - 1, 0)}:
+        for address in (generated.pc, generated.pc + max(generated.size - 1, 0)):
             frame = self.frame_of(address)
             if frame is not None:
                 self.code_frames.add(frame)

@@ -1,0 +1,328 @@
+"""The hypervisor: the machine's memory and processor, its domains, and the loop that runs them."""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from pvemu.abi.errors import HypercallError
+from pvemu.abi.xen import DOMID_IO, DOMID_XEN, VIRQ_TIMER
+from pvemu.cpu import flags, layout
+from pvemu.cpu.clock import CYCLES_PER_SECOND
+from pvemu.cpu.decode import Decoder
+from pvemu.cpu.processor import ClockKind, Processor, WindowKind
+from pvemu.hypervisor import families
+from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
+from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.event_channel import send_virq
+from pvemu.hypervisor.hypercall import ENOSYS, PackedWords
+from pvemu.hypervisor.log import Log
+from pvemu.hypervisor.pv import emul_priv_op
+from pvemu.hypervisor.pv.inject import inject_upcall
+from pvemu.hypervisor.pv.page_types import PageTypes
+from pvemu.hypervisor.pv.traps import PvTraps
+from pvemu.hypervisor.time import update_time
+from pvemu.hypervisor.timers import Timers
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.frames import Frames
+from pvemu.memory.heap import Heap
+from pvemu.memory.ram import PAGE_SHIFT, Ram
+
+MIB: Final = 1 << 20
+_FRAMES_PER_MIB: Final = MIB >> PAGE_SHIFT
+#: The first MiB of a PC is no ordinary memory.
+_LOW_MEMORY: Final = 1
+#: The hypervisor's own frames, besides the m2p, at the end of memory.
+_XEN_HEAP: Final = 6
+_LARGE_PAGE_MIB: Final = 2
+#: MiB of machine memory that the domains can't have, in a machine of up to 2 GiB.
+OVERHEAD: Final = _LOW_MEMORY + _XEN_HEAP + _LARGE_PAGE_MIB
+
+#: Cycles that an exit takes in virtual time: about what one takes here in real time, so that a guest that
+#: does nothing but trap reaches its deadline, too.
+EXIT_COST: Final = 1000
+TIME_SLICE: Final = 10_000_000
+"""Cycles that a vCPU may run before another one's turn."""
+
+_HFLAGS, _EIP = layout.HFLAGS // 4, layout.EIP // 8
+
+
+class End(Enum):
+    """Why `run` returned."""
+
+    ALL_DOWN = "every domain has shut down"
+    DEADLINE = "the deadline has passed"
+    IDLE = "every vCPU waits for something that can't come"
+
+
+class Hypervisor:
+    """One machine and the hypervisor on it.
+
+    Attributes:
+        ram, frames, heap: machine memory; heap has the frames that domains get.
+        cpu: the physical processor; current: the vCPU that runs on it.
+        m2p: the machine-to-physical map.
+        domains: by domain id.
+        counters: how often each hypercall was made, by number.
+        console_output: called with what domain 0 writes to the console; console_input: what it can read.
+
+    Args:
+        memory: machine memory in MiB, an even number.
+        log: where the hypervisor's own lines go.
+        seconds: the wallclock at the start, as Unix time.
+    """
+
+    def __init__(
+        self,
+        memory: int,
+        *,
+        log: Log | None = None,
+        window: WindowKind = "live",
+        clock: ClockKind = "auto",
+        seconds: int = 0,
+    ) -> None:
+        self.log = log or Log()
+        self.wallclock = seconds
+        self.ram = Ram(memory * MIB)
+        self.frames = Frames(self.ram.frames)
+        self._carve_memory(memory)
+        self.cpu = Processor(self.ram.host_address, self.ram.size, window=window, clock=clock)
+        self.clock = self.cpu.clock.words
+        self.exit_cost = EXIT_COST
+        self.decoder = Decoder()
+        self.page_types = PageTypes(self)
+        self.domains: dict[int, Domain] = {}
+        self.timers = Timers()
+        self.counters: Counter[int] = Counter()
+        self.console_output: Callable[[bytes], None] = lambda data: None
+        self.console_input = bytearray()
+        self.current_or_none: Vcpu | None = None
+        self._pristine = self.cpu.save()
+        self._queue: deque[Vcpu] = deque()
+        self._notices: deque[tuple[Domain, int]] = deque()
+        self._entries = families.table()
+        self._u32, self._u64 = self.cpu.window.u32, self.cpu.window.u64
+        self._traps = PvTraps(self)
+        self._traps.install()
+        self._connect_processor()
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def _carve_memory(self, memory: int) -> None:
+        """From the bottom: low memory, the domains' heap, the m2p, Xen's own heap."""
+        frames = self.ram.frames
+        m2p_pages = -(-frames * 4 // (_LARGE_PAGE_MIB * MIB))
+        m2p_first = frames - (_XEN_HEAP + m2p_pages * _LARGE_PAGE_MIB) * _FRAMES_PER_MIB
+        xen_first = frames - _XEN_HEAP * _FRAMES_PER_MIB
+        for mfn in range(_LOW_MEMORY * _FRAMES_PER_MIB):
+            self.frames.assign(mfn, DOMID_IO)
+        for mfn in range(m2p_first, frames):
+            self.frames.assign(mfn, DOMID_XEN)
+        self.m2p = MachineToPhysical(self.ram, m2p_first, m2p_pages)
+        self.heap = Heap(self.ram, self.frames, _LOW_MEMORY * _FRAMES_PER_MIB, m2p_first)
+        self._xen_heap = Heap(self.ram, self.frames, xen_first, frames)
+        self.gdt_frame = self.allocate_xen_page()
+        build_xen_gdt_page(self.ram, self.gdt_frame)
+        self.zero_frame = self.allocate_xen_page()
+
+    def allocate_xen_page(self) -> int:
+        """A zeroed frame of the hypervisor's own."""
+        return self._xen_heap.allocate(DOMID_XEN)
+
+    def allocate_shared_page(self, domid: int) -> int:
+        """A zeroed frame of the hypervisor's own that a domain may map."""
+        mfn = self.allocate_xen_page()
+        self.frames.share(mfn, domid)
+        return mfn
+
+    def free_domain_page(self, mfn: int) -> None:
+        """Take back a frame that nobody refers to any more."""
+        owner = self.domains.get(self.frames.owner[mfn])
+        if owner is not None:
+            owner.pages -= 1
+        self.m2p.forget(mfn)
+        self.before_write(mfn)
+        self.heap.free(mfn)
+
+    def before_write(self, mfn: int) -> None:
+        """Must be called before a frame that guest code may lie in is written by the hypervisor."""
+        if mfn in self.cpu.code_frames:
+            self.cpu.forget_code()
+
+    def flush_tlb(self) -> None:
+        """Forget translations after page tables changed: the processor's and the door's."""
+        self.cpu.flush_tlb()
+        vcpu = self.current_or_none
+        if vcpu is not None:
+            vcpu.domain.memory.flush()
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def tsc(self) -> int:
+        """The time-stamp counter of every vCPU, in cycles."""
+        return self.clock[0]
+
+    def system_time(self) -> int:
+        """Nanoseconds since the machine was made."""
+        return self.clock[0] * 1_000_000_000 // CYCLES_PER_SECOND
+
+    def cycle_of(self, nanoseconds: int) -> int:
+        """The cycle at which a system time is reached."""
+        return -(-nanoseconds * CYCLES_PER_SECOND // 1_000_000_000)
+
+    def shorten_slice(self) -> None:
+        """Make the running vCPU stop in time for a timer that was just set."""
+        expiry = self.timers.next_expiry()
+        if expiry is not None and expiry < self.cpu.clock.deadline:
+            self.cpu.clock.deadline = expiry
+
+    # --- domains and vCPUs -----------------------------------------------------------------------
+
+    def add_domain(self, domain: Domain) -> None:
+        """Enter a domain into the machine."""
+        self.domains[domain.domid] = domain
+
+    def make_runnable(self, vcpu: Vcpu) -> None:
+        """Put a vCPU at the end of the run queue, if it is not there and can run."""
+        if vcpu.runnable and vcpu not in self._queue:
+            self._queue.append(vcpu)
+
+    def wake(self, vcpu: Vcpu) -> None:
+        """An event is pending for a vCPU: it need not wait any longer."""
+        if vcpu.blocked:
+            vcpu.blocked = False
+            self.make_runnable(vcpu)
+
+    def reschedule(self) -> None:
+        """Leave the guest after this exit and choose anew who runs."""
+        self.cpu.stop()
+
+    def notify_service(self, domain: Domain, port: int) -> None:
+        """Queue an event for a domain that lives outside the machine."""
+        self._notices.append((domain, port))
+
+    @property
+    def current(self) -> Vcpu:
+        """The vCPU on the processor."""
+        assert self.current_or_none is not None
+        return self.current_or_none
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def run(self, until: int) -> End:
+        """Run all domains until they have shut down, or the clock has reached cycle `until`."""
+        while True:
+            self._deliver_notices()
+            self.timers.run_expired(self.clock[0])
+            if all(domain.has_shut_down for domain in self.domains.values() if domain.vcpus):
+                return End.ALL_DOWN
+            if self.clock[0] >= until:
+                return End.DEADLINE
+            vcpu = self._next_vcpu()
+            if vcpu is None:
+                if self._notices:
+                    continue
+                expiry = self.timers.next_expiry()
+                if expiry is None:
+                    return End.IDLE
+                self.clock[0] = max(self.clock[0], min(expiry, until))
+                continue
+            self._run_slice(vcpu, until)
+
+    def _next_vcpu(self) -> Vcpu | None:
+        while self._queue:
+            vcpu = self._queue.popleft()
+            if vcpu.runnable:
+                return vcpu
+        return None
+
+    def _run_slice(self, vcpu: Vcpu, until: int) -> None:
+        now = self.clock[0]
+        self.switch_to(vcpu)
+        update_time(vcpu, now)
+        self._run_periodic_timer(vcpu, now)
+        self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
+        expiry = self.timers.next_expiry()
+        self.cpu.clock.deadline = min(until, now + TIME_SLICE, until if expiry is None else expiry)
+        vcpu.preempted = False
+        if vcpu.runnable:
+            vcpu.preempted = self.cpu.run()
+        if vcpu.periodic_timer is not None:
+            vcpu.periodic_timer.cancel()
+        self.make_runnable(vcpu)
+
+    def switch_to(self, vcpu: Vcpu) -> None:
+        """Load a vCPU onto the processor, after saving the one that was there."""
+        current = self.current_or_none
+        if current is vcpu:
+            return
+        if current is not None:
+            current.saved = self.cpu.save()
+        self.current_or_none = vcpu
+        self.cpu.load(vcpu.saved or self._pristine)
+        vcpu.domain.memory.flush()
+
+    def _run_periodic_timer(self, vcpu: Vcpu, now: int) -> None:
+        """The periodic timer runs only while its vCPU does; a tick that was missed comes now."""
+        if not vcpu.periodic_period or not vcpu.timer_port or vcpu.periodic_timer is None:
+            return
+        period = self.cycle_of(vcpu.periodic_period)
+        if now >= vcpu.last_tick + period:
+            vcpu.last_tick = now - (now - vcpu.last_tick) % period
+            send_virq(vcpu, VIRQ_TIMER)
+        vcpu.periodic_timer.set(vcpu.last_tick + period)
+
+    def _deliver_notices(self) -> None:
+        while self._notices:
+            domain, port = self._notices.popleft()
+            if domain.on_event is not None:
+                domain.on_event(port)
+
+    # --- exits -----------------------------------------------------------------------------------
+
+    def hypercall_exit(self) -> None:
+        """The way of one hypercall: look the number up, call the handler, hand over the result."""
+        u32 = self._u32
+        vcpu = self.current_or_none
+        assert vcpu is not None
+        self.clock[0] += EXIT_COST
+        if u32[_HFLAGS] & 3 != 1:
+            self._traps.refuse_hypercall(vcpu)
+        else:
+            number = u32[0]
+            self._u64[0] = self.call(vcpu, number, u32) & 0xFFFFFFFF
+            if vcpu.hypercall_preempted:
+                vcpu.hypercall_preempted = False
+                self._u64[_EIP] -= 2
+                self._u64[0] = number
+        pending = self.ram.u16[vcpu.info16]
+        if 0 < pending < 0x100:
+            inject_upcall(vcpu)
+
+    def call(self, vcpu: Vcpu, number: int, words: "memoryview | PackedWords") -> int:
+        """Make one hypercall for a vCPU, with its arguments in registers or in a multicall's entry."""
+        entry = self._entries[number] if number < len(self._entries) else None
+        if entry is None:
+            return ENOSYS
+        self.counters[number] += 1
+        try:
+            return entry.handler(vcpu, *entry.arguments(words))
+        except HypercallError as error:
+            return error.result
+
+    def test_events(self, vcpu: Vcpu, *, resume_flag: int = 0) -> None:
+        """On the way back into a guest: call it up if an event is pending and upcalls are not masked."""
+        pending = self.ram.u16[vcpu.info16]
+        if 0 < pending < 0x100 and not vcpu.domain.has_shut_down:
+            inject_upcall(vcpu, resume_flag=resume_flag)
+
+    def _connect_processor(self) -> None:
+        self.cpu.port_in = lambda port, size: emul_priv_op.port_in(self.current, port, size)
+        self.cpu.port_out = lambda port, size, value: emul_priv_op.port_out(self.current, port, size, value)
+        self.cpu.frame_of = self._frame_of_code
+
+    def _frame_of_code(self, address: int) -> int | None:
+        vcpu = self.current_or_none
+        return None if vcpu is None else vcpu.domain.memory.frame_of(address)
+
+

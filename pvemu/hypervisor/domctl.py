@@ -1,0 +1,155 @@
+"""What a privileged domain asks of the hypervisor: making domains, filling them, reaching into them.
+
+This is the one handle through which toolstack and services act; it stands for the domctl hypercall, for
+foreign mappings and for event channels of domain 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_DS, XEN_LEGACY_MAX_VCPUS
+from pvemu.abi.errors import PvemuError
+from pvemu.abi.xen import VIRQ_TIMER
+from pvemu.cpu import flags, layout
+from pvemu.hypervisor import event_channel
+from pvemu.hypervisor.address_space import build_monitor, load_descriptor_registers, map_gdt
+from pvemu.hypervisor.core import Hypervisor
+from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.pv.descriptors import CACHED_FLAT
+from pvemu.hypervisor.pv.mm import new_guest_cr3
+from pvemu.hypervisor.time import DEFAULT_PERIOD, update_time, write_wallclock
+from pvemu.hypervisor.timers import Timer
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.frames import PGT_L3
+from pvemu.memory.heap import OutOfFrames
+from pvemu.memory.ram import PAGE_SHIFT
+
+_DATA_SEGMENTS = (layout.ES, layout.SS, layout.DS, layout.FS, layout.GS)
+
+
+@dataclass(frozen=True)
+class StartState:
+    """The registers with which a 32-bit PV guest begins: addresses are virtual, `root` is a machine frame."""
+
+    eip: int
+    esp: int
+    start_info: int
+    root: int
+
+
+class Domctl:
+    """The hypervisor as seen by a privileged domain.
+
+    Args:
+        domid: the domain on whose behalf calls are made; None while there is none, as when Xen builds
+            domain 0 itself.
+    """
+
+    def __init__(self, hypervisor: Hypervisor, domid: int | None = None) -> None:
+        self._hypervisor = hypervisor
+        self._caller = None if domid is None else hypervisor.domains[domid]
+
+    # --- domains ---------------------------------------------------------------------------------
+
+    def create_domain(self, domid: int, *, privileged: bool, pages: int, vcpus: int = 1) -> Domain:
+        """Make a domain with as many vCPUs, that may have up to `pages` frames; none of it runs yet."""
+        hypervisor = self._hypervisor
+        domain = Domain(hypervisor, domid, privileged=privileged, max_pages=pages, vcpus=vcpus)
+        for vcpu_id in range(XEN_LEGACY_MAX_VCPUS):
+            hypervisor.ram.u8[domain.vcpu_info_address(vcpu_id) + 1] = 1
+        write_wallclock(domain, hypervisor.wallclock)
+        for vcpu in domain.vcpus:
+            build_monitor(hypervisor, vcpu)
+            map_gdt(hypervisor, vcpu)
+            vcpu.periodic_period = DEFAULT_PERIOD
+            vcpu.singleshot_timer = Timer(hypervisor.timers, _timer_event(vcpu))
+            vcpu.periodic_timer = Timer(hypervisor.timers, hypervisor.reschedule)
+        hypervisor.add_domain(domain)
+        return domain
+
+    def populate_physmap(self, domain: Domain, pages: int) -> list[int]:
+        """Give a domain frames for its pfns from 0 up; their mfns.
+
+        Raises:
+            PvemuError: the machine has not so much memory left.
+        """
+        hypervisor = self._hypervisor
+        if pages > hypervisor.heap.free_frames:
+            free = hypervisor.heap.free_frames >> 8
+            raise PvemuError(
+                f"the machine has {free} MiB free, the domain wants {pages >> 8} MiB: "
+                "give the machine more with --machine-memory, or the domain less with --memory"
+            )
+        try:
+            frames = [hypervisor.heap.allocate(domain.domid) for _ in range(pages)]
+        except OutOfFrames as none_left:
+            raise PvemuError("the machine's memory is used up") from none_left
+        for pfn, mfn in enumerate(frames):
+            hypervisor.m2p.set(mfn, pfn)
+        domain.pages += pages
+        return frames
+
+    def map_foreign(self, domid: int, mfn: int) -> memoryview:
+        """A machine frame of a domain, to read and write (Linux: privcmd's foreign mapping)."""
+        if self._hypervisor.frames.owner[mfn] != domid:
+            raise PvemuError(f"machine frame {mfn:x} does not belong to domain {domid}")
+        return self._hypervisor.ram.frame(mfn)
+
+    def pin_root(self, domain: Domain, mfn: int) -> None:
+        """Validate and pin a domain's L3 with all that hangs below it."""
+        types = self._hypervisor.page_types
+        if types.get_page_and_type(mfn, domain, PGT_L3):
+            raise PvemuError("the boot page tables of the domain are not valid")
+        self._hypervisor.frames.pinned[mfn] = 1
+
+    def start(self, vcpu: Vcpu, state: StartState) -> None:
+        """Load the registers with which a vCPU begins, and let it run."""
+        hypervisor = self._hypervisor
+        cpu = hypervisor.cpu
+        hypervisor.switch_to(vcpu)
+        window = cpu.window
+        load_descriptor_registers(hypervisor)
+        code, data = CACHED_FLAT[FLAT_RING1_CS], CACHED_FLAT[FLAT_RING1_DS]
+        for register in _DATA_SEGMENTS:
+            cpu.set_segment(register, data)
+        cpu.set_ring(code, data)
+        window.u64[layout.RSI], window.u64[layout.RSP] = state.start_info, state.esp
+        window.u64[layout.EIP // 8] = state.eip
+        flags.write_eflags(window, flags.IF | flags.FIXED)
+        if new_guest_cr3(vcpu, state.root):
+            raise PvemuError("the boot page tables of the domain are not valid")
+        cpu.set_root(vcpu.monitor << PAGE_SHIFT)
+        vcpu.kernel_selector, vcpu.kernel_stack = FLAT_RING1_DS, state.esp
+        update_time(vcpu, hypervisor.tsc())
+        hypervisor.make_runnable(vcpu)
+
+    # --- the privileged domain's own event channels ----------------------------------------------
+
+    def adopt(self, domid: int, on_event: Callable[[int], None]) -> None:
+        """Act as a domain that lives outside the machine: without vCPUs, told of events by a call."""
+        domain = Domain(self._hypervisor, domid, privileged=True, max_pages=0, vcpus=0)
+        domain.on_event = on_event
+        self._hypervisor.add_domain(domain)
+        self._caller = domain
+
+    @property
+    def caller(self) -> Domain:
+        """The domain on whose behalf calls are made."""
+        assert self._caller is not None
+        return self._caller
+
+    def alloc_unbound(self, domid: int) -> int:
+        """Make a port in a domain to which the caller may bind."""
+        return event_channel.alloc_unbound(self.caller, domid, self.caller.domid)
+
+    def bind_interdomain(self, domid: int, port: int) -> int:
+        """Bind to a port that a domain offers; the caller's port."""
+        return event_channel.bind_interdomain(self.caller, domid, port)
+
+    def notify(self, port: int) -> None:
+        """Ring one of the caller's ports."""
+        event_channel.send(self.caller, port)
+
+
+def _timer_event(vcpu: Vcpu) -> Callable[[], None]:
+    return lambda: event_channel.send_virq(vcpu, VIRQ_TIMER)

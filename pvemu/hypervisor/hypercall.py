@@ -1,0 +1,91 @@
+"""Dispatch of hypercalls: binds a handler to each row of the table of the ABI, and calls it.
+
+The table itself (number, name, arguments, who may call) is `pvemu.abi.hypercalls`. A handler is bound
+to its row by `@hypercall("name")` in the module named after its family; what has no handler is -ENOSYS.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pvemu.abi.errno import Errno
+from pvemu.abi.hypercalls import BY_NAME, BY_NUMBER, Hypercall
+from pvemu.cpu import layout
+from pvemu.hypervisor.vcpu import Vcpu
+
+#: A handler takes the calling vCPU and the arguments, and returns the guest's result.
+Handler = Callable[..., int]
+
+ENOSYS: Final = -int(Errno.ENOSYS)
+
+_HANDLERS: dict[str, Handler] = {}
+
+# Argument registers of a 32-bit guest as 32-bit indexes of the state window.
+_EBX, _ECX, _EDX, _ESI, _EDI = (2 * register for register in (layout.RBX, layout.RCX, layout.RDX, layout.RSI, layout.RDI))
+
+#: How the five words become arguments, by the number of words that each argument takes.
+_SHAPES: Final[Mapping[tuple[int, ...], Callable[[Sequence[int]], tuple[int, ...]]]] = {
+    (): lambda r: (),
+    (1,): lambda r: (r[_EBX],),
+    (1, 1): lambda r: (r[_EBX], r[_ECX]),
+    (1, 1, 1): lambda r: (r[_EBX], r[_ECX], r[_EDX]),
+    (1, 1, 1, 1): lambda r: (r[_EBX], r[_ECX], r[_EDX], r[_ESI]),
+    (1, 1, 1, 1, 1): lambda r: (r[_EBX], r[_ECX], r[_EDX], r[_ESI], r[_EDI]),
+    (2,): lambda r: (r[_EBX] | r[_ECX] << 32,),
+    (2, 2): lambda r: (r[_EBX] | r[_ECX] << 32, r[_EDX] | r[_ESI] << 32),
+    (1, 2, 1): lambda r: (r[_EBX], r[_ECX] | r[_EDX] << 32, r[_ESI]),
+    (1, 2, 1, 1): lambda r: (r[_EBX], r[_ECX] | r[_EDX] << 32, r[_ESI], r[_EDI]),
+}
+#: Where each of the five words lies in the sequence that those functions index.
+ARGUMENT_INDEXES: Final = (_EBX, _ECX, _EDX, _ESI, _EDI)
+
+
+def hypercall(name: str) -> Callable[[Handler], Handler]:
+    """Bind the decorated handler to the table's row of that name."""
+    assert name in BY_NAME, name
+
+    def bind(handler: Handler) -> Handler:
+        _HANDLERS[name] = handler
+        return handler
+
+    return bind
+
+
+class Entry(NamedTuple):
+    """A row that 32-bit PV guests can call, ready to be called."""
+
+    row: Hypercall
+    handler: Handler
+    arguments: Callable[[Sequence[int]], tuple[int, ...]]
+
+    def call(self, vcpu: Vcpu, words: Sequence[int]) -> int:
+        """Call the handler with arguments taken from `words`, indexed by ARGUMENT_INDEXES."""
+        return self.handler(vcpu, *self.arguments(words))
+
+
+def table(word: int = 4) -> list[Entry | None]:
+    """The entries of PV guests whose long has `word` bytes, by number; None where there is no handler."""
+    kind = "pv32" if word == 4 else "pv64"
+    entries: list[Entry | None] = [None] * (max(BY_NUMBER) + 1)
+    for name, handler in _HANDLERS.items():
+        row = BY_NAME[name]
+        if kind in row.guests:
+            shape = tuple(argument.registers(word) for argument in row.signature(word))
+            entries[row.number] = Entry(row, handler, _SHAPES[shape])
+    return entries
+
+
+def supported() -> list[str]:
+    """Names of the hypercalls that have a handler, in the order of their numbers."""
+    return sorted(_HANDLERS, key=lambda name: BY_NAME[name].number)
+
+
+class PackedWords(dict[int, int]):
+    """Five argument words of a multicall entry, indexed as the registers are."""
+
+    def __init__(self, words: Sequence[int]) -> None:
+        super().__init__(zip(ARGUMENT_INDEXES, words, strict=False))
+
+
+def signed(word: int) -> int:
+    """A 32-bit word as a signed number."""
+    return word - (1 << 32) if word & 1 << 31 else word

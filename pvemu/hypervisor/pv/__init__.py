@@ -1,0 +1,1 @@
+"""What makes a guest paravirtual: ring compression, its traps, descriptors, page tables and callbacks."""

@@ -1,0 +1,128 @@
+"""The one place that builds an exception frame: the guest's kernel is entered at a handler of its own.
+
+Frame, from its low end: [error code] EIP, CS with the saved upcall mask in its upper half, EFLAGS, and
+from an outer ring also ESP, SS (golden: behav32).
+"""
+
+import struct
+from typing import Final
+
+from pvemu.cpu import exits, flags, layout
+from pvemu.hypervisor.pv.descriptors import CACHED_FLAT, code_segment, drop_inner_data_segments, stack_segment
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.guest import GuestFault
+
+_ESP = layout.RSP
+_ESP32 = 2 * layout.RSP
+_EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
+_REST = layout.EFLAGS // 8
+_CS_SELECTOR = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
+_SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
+
+#: Flags of the guest that Xen shows as virtual ones instead.
+_VIRTUAL: Final = flags.IF | flags.IOPL
+#: Flags that are cleared on the way into a handler (Intel's manual, volume 3, section 6.12.1.3).
+_CLEARED: Final = flags.VM | flags.RF | flags.NT | flags.TF
+_FROM_USER, _FROM_KERNEL = struct.Struct("<5I"), struct.Struct("<3I")
+_ERROR: Final = struct.Struct("<I")
+#: A handler whose own selector is bad raises #GP again and again; real Xen goes on until the stack ends.
+_DEEPEST: Final = 32
+
+
+def bounce(
+    vcpu: Vcpu,
+    selector: int,
+    address: int,
+    *,
+    masks_events: bool = False,
+    error_code: int | None = None,
+    resume_flag: int = 0,
+    depth: int = 0,
+) -> None:
+    """Enter the guest's kernel at a handler (Xen: create_bounce_frame).
+
+    From an outer ring the frame goes to the stack that stack_switch named. A frame that can't be written,
+    or a null selector, crashes the domain.
+
+    Args:
+        resume_flag: flags.RF where the processor shows that flag in the frame, as for faults.
+        depth: how many handlers with a bad selector were tried on the way here.
+    """
+    domain = vcpu.domain
+    hypervisor = domain.hypervisor
+    window, u8 = hypervisor.cpu.window, hypervisor.ram.u8
+    u32, u64 = window.u32, window.u64
+    code = u32[_CS_SELECTOR]
+    mask_at = vcpu.info + 1
+    saved_mask = u8[mask_at]
+    shown = flags.read_eflags(window) & ~_VIRTUAL | resume_flag
+    if not saved_mask:
+        shown |= flags.IF
+    if domain.vm_assist & _ARCHITECTURAL_IOPL:
+        shown |= vcpu.iopl << 12
+    from_user = code & 2
+    if from_user:
+        stack = vcpu.kernel_stack
+        frame = _FROM_USER.pack(
+            u32[_EIP32], code & 0xFFFF | saved_mask << 16, shown, u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
+        )
+    else:
+        stack = u32[_ESP32]
+        frame = _FROM_KERNEL.pack(u32[_EIP32], code & 0xFFFF | saved_mask << 16, shown)
+    if error_code is not None:
+        frame = _ERROR.pack(error_code & 0xFFFFFFFF) + frame
+    stack = (stack - len(frame)) & 0xFFFFFFFF
+    try:
+        domain.memory.copy_to_guest(stack, frame)
+    except GuestFault as fault:
+        domain.crash(f"no room for an exception frame: the stack at {fault.address:08x} is not writable")
+        return
+    if selector & ~3 == 0:
+        domain.crash("entered a handler whose code selector is null")
+        return
+    if masks_events:
+        u8[mask_at] = 1
+    u64[_REST] &= ~_CLEARED
+    u64[_ESP] = stack
+    u64[_EIP] = address
+    stack_selector = vcpu.kernel_selector if from_user else u32[_SS_SELECTOR]
+    code_cached, stack_cached = CACHED_FLAT.get(selector), CACHED_FLAT.get(stack_selector)
+    if code_cached is None or stack_cached is None or selector & 3 != stack_selector & 3:
+        load_ring(vcpu, selector, stack_selector, depth=depth)
+    elif from_user or code != selector:
+        hypervisor.cpu.set_ring(code_cached, stack_cached)
+
+
+def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0) -> None:
+    """Load CS and SS with the checks of IRET; a bad one is #GP for the guest, in its new state."""
+    cpu = vcpu.domain.hypervisor.cpu
+    ring = selector & 3
+    code = code_segment(vcpu, selector)
+    stack = stack_segment(vcpu, stack_selector, ring)
+    if code is not None and stack is not None:
+        if ring > cpu.window.u32[layout.HFLAGS // 4] & layout.HF_CPL:
+            drop_inner_data_segments(vcpu, ring)
+        cpu.set_ring(code, stack)
+        return
+    if depth >= _DEEPEST:
+        vcpu.domain.crash(f"no handler has a usable code or stack selector (last: {selector:04x}, {stack_selector:04x})")
+        return
+    u32 = cpu.window.u32
+    u32[_CS_SELECTOR], u32[_SS_SELECTOR] = selector, stack_selector
+    bad = selector if code is None else stack_selector
+    handler = vcpu.traps[exits.GP]
+    if handler.selector & ~3 == 0:
+        vcpu.domain.crash(f"Unhandled: vec {exits.GP}, #GP[{bad & 0xFFFC:04x}]")
+        return
+    bounce(
+        vcpu,
+        handler.selector,
+        handler.address,
+        masks_events=handler.masks_events,
+        error_code=bad & 0xFFFC,
+        resume_flag=flags.RF,
+        depth=depth + 1,
+    )
+
+
+_ARCHITECTURAL_IOPL: Final = 1 << 4

@@ -1,0 +1,74 @@
+"""Looking up what a selector names, and the processor's checks when it is loaded.
+
+Checks: AMD64 Architecture Programmer's Manual volume 2, section 4.10 (loading CS and SS on a return).
+"""
+
+from typing import Final
+
+from pvemu.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
+from pvemu.cpu import layout
+from pvemu.cpu.segments import Descriptor, null_segment
+from pvemu.hypervisor.address_space import FLAT_SEGMENTS
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.guest import GuestFault
+
+_BY_INDEX: Final = {selector & ~7: descriptor for selector, descriptor in FLAT_SEGMENTS.items()}
+#: Selectors of the flat segments in the form in which the processor caches them.
+CACHED_FLAT: Final = {selector: descriptor.cached(selector) for selector, descriptor in FLAT_SEGMENTS.items()}
+
+_LOCAL: Final = 4  #: bit of a selector that names the LDT
+_DATA_SEGMENTS: Final = (layout.ES, layout.DS, layout.FS, layout.GS)
+
+
+def read_descriptor(vcpu: Vcpu, selector: int) -> Descriptor | None:
+    """The descriptor that a selector names in the vCPU's tables; None beyond their end."""
+    index = selector >> 3
+    if selector & _LOCAL:
+        if index >= vcpu.ldt_entries:
+            return None
+        try:
+            raw = vcpu.domain.memory.copy_from_guest(vcpu.ldt_base + index * 8, 8)
+        except GuestFault:
+            return None
+        return Descriptor.from_int(int.from_bytes(raw, "little"))
+    if index >= FIRST_RESERVED_GDT_ENTRY:
+        return _BY_INDEX.get(selector & ~7)
+    page = index >> 9
+    if index == 0 or page >= len(vcpu.gdt_frames):
+        return None
+    ram = vcpu.domain.hypervisor.ram
+    return Descriptor.from_int(ram.u64[(vcpu.gdt_frames[page] << 9) + (index & 511)])
+
+
+def code_segment(vcpu: Vcpu, selector: int) -> bytes | None:
+    """The cached form of a selector that may become CS; None when the processor would refuse it.
+
+    Ring 0 and 64-bit segments are refused too: no 32-bit guest can have one.
+    """
+    flat = CACHED_FLAT.get(selector)
+    descriptor = FLAT_SEGMENTS[selector] if flat else read_descriptor(vcpu, selector)
+    if descriptor is None or not descriptor.is_code or not descriptor.present:
+        return None
+    ring = selector & 3
+    fits = descriptor.dpl <= ring if descriptor.is_conforming else descriptor.dpl == ring
+    return (flat or descriptor.cached(selector)) if ring and fits else None
+
+
+def stack_segment(vcpu: Vcpu, selector: int, ring: int) -> bytes | None:
+    """The cached form of a selector that may become SS in a ring; None when the processor would refuse it."""
+    flat = CACHED_FLAT.get(selector)
+    descriptor = FLAT_SEGMENTS[selector] if flat else read_descriptor(vcpu, selector)
+    if descriptor is None or not descriptor.is_writable_data or not descriptor.present:
+        return None
+    return (flat or descriptor.cached(selector)) if selector & 3 == ring == descriptor.dpl else None
+
+
+def drop_inner_data_segments(vcpu: Vcpu, ring: int) -> None:
+    """Make null every data segment register that code of an outer ring may not keep."""
+    cpu = vcpu.domain.hypervisor.cpu
+    u32 = cpu.window.u32
+    for register in _DATA_SEGMENTS:
+        at = (layout.SEGMENTS + register * layout.SEGMENT_SIZE) // 4
+        descriptor = Descriptor(0, u32[at + layout.ATTRIBUTES // 4])
+        if not descriptor.is_conforming and descriptor.dpl < ring:
+            cpu.set_segment(register, null_segment())

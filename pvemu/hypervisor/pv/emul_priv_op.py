@@ -1,0 +1,214 @@
+"""Trap and emulate: the privileged instructions that Xen carries out for a guest's kernel in ring 1.
+
+An instruction of this table that traps with #GP(0) is emulated; what Xen does not emulate goes to the
+guest as #GP. Results: golden pv32-*, families trap, cr, msr, iopl1.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from pvemu.abi.errors import HypercallError
+from pvemu.cpu import exits, flags, layout
+from pvemu.cpu.decode import LONGEST, Instruction
+from pvemu.hypervisor.pv.debug_registers import get_debugreg, set_debugreg
+from pvemu.hypervisor.pv.inject import inject_exception, kernel_mode
+from pvemu.hypervisor.pv.mm import new_guest_cr3
+from pvemu.hypervisor.pv.msr import read_msr, write_msr
+from pvemu.hypervisor.vcpu import INITIAL_CR4, Vcpu
+from pvemu.memory.guest import GuestFault
+from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
+
+#: CR0 as the guest reads it, without TS: PG AM WP NE ET MP PE.
+GUEST_CR0: Final = 0x80050033
+_CR0_TS: Final = 8
+#: Bits of CR4 that a guest may choose: TSD, DE.
+_CR4_CHOICES: Final = 1 << 2 | 1 << 3
+_CR4_TSD: Final = 1 << 2
+
+_EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
+_EFLAGS = layout.EFLAGS // 8
+_CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 4
+_LOW: Final = 0xFFFFFFFF
+_RDTSC_LENGTH, _RDTSCP_LENGTH = 2, 3
+_DR6_SINGLE_STEP: Final = 1 << 14
+
+#: An emulation returns whether it was possible; if not, the guest gets its #GP.
+_Emulation = Callable[[Vcpu, Instruction], bool]
+
+
+def emulate_privileged_op(vcpu: Vcpu) -> bool:
+    """Emulate the instruction at EIP and step over it; False when it is not for Xen to emulate."""
+    instruction = fetch(vcpu)
+    if instruction is None:
+        return False
+    emulate = _EMULATIONS.get(instruction.mnemonic)
+    if emulate is None or not emulate(vcpu, instruction):
+        return False
+    retire(vcpu, instruction.length)
+    return True
+
+
+def fetch(vcpu: Vcpu) -> Instruction | None:
+    """The instruction at EIP, as far as its bytes can be read; None when they make none."""
+    hypervisor = vcpu.domain.hypervisor
+    u32, memory = hypervisor.cpu.window.u32, vcpu.domain.memory
+    linear = (u32[_EIP32] + u32[_CS_BASE]) & _LOW
+    try:
+        machine = memory.readable_machine_address(linear)
+        code = memory.copy_from_guest(linear, min(LONGEST, PAGE_SIZE - (linear & PAGE_MASK)))
+    except GuestFault:
+        return None
+    if len(code) < LONGEST:
+        try:
+            code += memory.copy_from_guest(linear + len(code), LONGEST - len(code))
+        except GuestFault:
+            pass
+    return hypervisor.decoder.decode(machine, code)
+
+
+def retire(vcpu: Vcpu, length: int) -> None:
+    """Go on behind an emulated instruction; with TF set that is a single step."""
+    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    u64[_EIP] = (u64[_EIP] + length) & _LOW
+    rest = u64[_EFLAGS]
+    u64[_EFLAGS] = rest & ~flags.RF
+    if rest & flags.TF:
+        vcpu.debugreg[6] |= _DR6_SINGLE_STEP
+        inject_exception(vcpu, exits.DB)
+
+
+def read_tsc(vcpu: Vcpu) -> bool:
+    """RDTSC or RDTSCP at EIP; False in ring 3 when the guest's CR4.TSD forbids it."""
+    if vcpu.cr4 & _CR4_TSD and not kernel_mode(vcpu):
+        return False
+    hypervisor = vcpu.domain.hypervisor
+    u64 = hypervisor.cpu.window.u64
+    processor_id = hypervisor.last_exit_was_rdtscp()
+    _set_edx_eax(vcpu, hypervisor.tsc())
+    if processor_id:
+        u64[layout.RCX] = 0
+    retire(vcpu, _RDTSCP_LENGTH if processor_id else _RDTSC_LENGTH)
+    return True
+
+
+def _set_edx_eax(vcpu: Vcpu, value: int) -> None:
+    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    u64[layout.RAX], u64[layout.RDX] = value & _LOW, value >> 32 & _LOW
+
+
+def _edx_eax(vcpu: Vcpu) -> int:
+    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    return u64[layout.RAX] & _LOW | (u64[layout.RDX] & _LOW) << 32
+
+
+def set_task_switched(vcpu: Vcpu, switched: bool) -> None:
+    """Set or clear the guest's CR0.TS."""
+    vcpu.task_switched = switched
+    vcpu.domain.hypervisor.cpu.set_task_switched(switched)
+
+
+def _read_control(vcpu: Vcpu, number: int) -> int | None:
+    if number == 0:
+        return GUEST_CR0 | (_CR0_TS if vcpu.task_switched else 0)
+    if number == 3:
+        # A root above 4 GiB has its upper bits in the lower ones (public header: xen_pfn_to_cr3).
+        return (vcpu.cr3 << 12 | vcpu.cr3 >> 20) & _LOW
+    return {2: vcpu.cr2, 4: vcpu.cr4}.get(number)
+
+
+def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
+    if number == 0:
+        if (value ^ GUEST_CR0) & ~_CR0_TS:
+            return False
+        set_task_switched(vcpu, bool(value & _CR0_TS))
+    elif number == 2:
+        vcpu.cr2 = value
+        vcpu.domain.hypervisor.ram.u32[vcpu.info + 8 >> 2] = value
+    elif number == 3:
+        return new_guest_cr3(vcpu, (value >> 12 | value << 20) & _LOW) == 0
+    elif number == 4:
+        vcpu.cr4 = INITIAL_CR4 | value & _CR4_CHOICES
+    else:
+        return False
+    return True
+
+
+def _move_control(vcpu: Vcpu, instruction: Instruction) -> bool:
+    """MOV to and from a control or debug register."""
+    target, source = instruction.operands
+    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    if source.kind == "control":
+        value = _read_control(vcpu, source.number)
+        if value is None:
+            return False
+        u64[target.number] = value
+        return True
+    if target.kind == "control":
+        return _write_control(vcpu, target.number, u64[source.number] & _LOW)
+    try:
+        if source.kind == "debug":
+            u64[target.number] = get_debugreg(vcpu, source.number) & _LOW
+        elif target.kind == "debug":
+            set_debugreg(vcpu, target.number, u64[source.number] & _LOW)
+        else:
+            return False
+    except HypercallError:
+        return False
+    return True
+
+
+def _clts(vcpu: Vcpu, _instruction: Instruction) -> bool:
+    set_task_switched(vcpu, False)
+    return True
+
+
+def _rdmsr(vcpu: Vcpu, _instruction: Instruction) -> bool:
+    value = read_msr(vcpu, vcpu.domain.hypervisor.cpu.window.u64[layout.RCX] & _LOW)
+    if value is None:
+        return False
+    _set_edx_eax(vcpu, value)
+    return True
+
+
+def _wrmsr(vcpu: Vcpu, _instruction: Instruction) -> bool:
+    number = vcpu.domain.hypervisor.cpu.window.u64[layout.RCX] & _LOW
+    return write_msr(vcpu, number, _edx_eax(vcpu))
+
+
+def iopl_permits(vcpu: Vcpu) -> bool:
+    """Whether the guest's virtual I/O privilege level lets the running code use ports, cli and sti."""
+    return vcpu.iopl >= (1 if kernel_mode(vcpu) else 3)
+
+
+def _cli_or_sti(vcpu: Vcpu, _instruction: Instruction) -> bool:
+    """With enough virtual IOPL they do nothing: real Xen leaves the upcall mask alone, too."""
+    return iopl_permits(vcpu)
+
+
+def _kernel_only(emulate: _Emulation) -> _Emulation:
+    return lambda vcpu, instruction: kernel_mode(vcpu) and emulate(vcpu, instruction)
+
+
+def _nothing(_vcpu: Vcpu, _instruction: Instruction) -> bool:
+    return True
+
+
+_EMULATIONS: Final[dict[str, _Emulation]] = {
+    "mov": _kernel_only(_move_control),
+    "clts": _kernel_only(_clts),
+    "rdmsr": _kernel_only(_rdmsr),
+    "wrmsr": _kernel_only(_wrmsr),
+    "wbinvd": _kernel_only(_nothing),
+    "cli": _cli_or_sti,
+    "sti": _cli_or_sti,
+}
+
+
+def port_in(vcpu: Vcpu, _port: int, size: int) -> int | None:
+    """IN: all ones, as from a port that nobody answers; None when the virtual IOPL forbids it."""
+    return (1 << 8 * size) - 1 if iopl_permits(vcpu) else None
+
+
+def port_out(vcpu: Vcpu, _port: int, _size: int, _value: int) -> bool:
+    """OUT: into the void; False when the virtual IOPL forbids it."""
+    return iopl_permits(vcpu)

@@ -1,0 +1,69 @@
+"""Exceptions, software interrupts and upcalls given to the guest through its own tables."""
+
+from typing import Final
+
+from pvemu.cpu import exits, flags, layout
+from pvemu.hypervisor.pv.bounce import bounce
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.page_tables import FAULT_USER
+
+_CR2_OFFSET: Final = 8  #: of vcpu_info.arch.cr2, for 32-bit guests
+_HFLAGS: Final = layout.HFLAGS // 4
+
+#: Names for the log, as Xen prints them.
+VECTOR_NAMES: Final = {
+    exits.DE: "DE", exits.DB: "DB", 2: "NMI", exits.BP: "BP", exits.OF: "OF", exits.BR: "BR", exits.UD: "UD",
+    exits.NM: "NM", exits.DF: "DF", exits.TS: "TS", exits.NP: "NP", exits.SS: "SS", exits.GP: "GP",
+    exits.PF: "PF", exits.MF: "MF", exits.AC: "AC", exits.MC: "MC", exits.XF: "XM",
+}  # fmt: skip
+
+#: Exceptions that are traps: they come after the instruction, and their frame shows RF clear.
+_TRAPS: Final = frozenset({exits.DB, exits.BP, exits.OF})
+
+
+def kernel_mode(vcpu: Vcpu) -> bool:
+    """Whether the guest is in its kernel, that is in ring 1."""
+    return vcpu.domain.hypervisor.cpu.window.u32[_HFLAGS] & layout.HF_CPL == 1
+
+
+def inject_exception(vcpu: Vcpu, vector: int, error_code: int = 0, *, resume_flag: int | None = None) -> None:
+    """Deliver a hardware exception (Xen: pv_inject_hw_exception). Without a handler the domain crashes."""
+    handler = vcpu.traps[vector]
+    if handler.selector & ~3 == 0:
+        name = VECTOR_NAMES.get(vector, "??")
+        vcpu.domain.crash(f"Unhandled: vec {vector}, #{name}[{error_code:04x}]")
+        return
+    if resume_flag is None:
+        resume_flag = 0 if vector in _TRAPS else flags.RF
+    bounce(
+        vcpu,
+        handler.selector,
+        handler.address,
+        masks_events=handler.masks_events,
+        error_code=error_code if vector in exits.WITH_ERROR_CODE else None,
+        resume_flag=resume_flag,
+    )
+
+
+def inject_page_fault(vcpu: Vcpu, error_code: int, address: int) -> None:
+    """Deliver a page fault at a linear address; the guest finds it in vcpu_info.arch.cr2."""
+    address &= 0xFFFFFFFF
+    vcpu.cr2 = address
+    vcpu.domain.hypervisor.ram.u32[vcpu.info + _CR2_OFFSET >> 2] = address
+    user = 0 if kernel_mode(vcpu) else FAULT_USER
+    inject_exception(vcpu, exits.PF, error_code & ~FAULT_USER | user)
+
+
+def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
+    """Deliver a software interrupt that the guest's trap table permits."""
+    handler = vcpu.traps[vector]
+    if handler.selector & ~3 == 0:
+        vcpu.domain.crash(f"Unhandled: vec {vector}, int 0x{vector:02x}[0000]")
+        return
+    bounce(vcpu, handler.selector, handler.address, masks_events=handler.masks_events, resume_flag=resume_flag)
+
+
+def inject_upcall(vcpu: Vcpu, *, resume_flag: int = 0) -> None:
+    """Call the guest's event callback, with upcalls masked."""
+    callback = vcpu.event_callback
+    bounce(vcpu, callback.selector, callback.address, masks_events=True, resume_flag=resume_flag)

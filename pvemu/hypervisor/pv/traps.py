@@ -1,0 +1,182 @@
+"""What each exit of a PV guest means, and the guest's trap table.
+
+Exits come from the processor with EIP on the instruction for faults and past it for software
+interrupts. Every handler here leaves the guest's next state in the state window.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from pvemu.abi.arch_x86 import TI_DPL_MASK, TI_IF
+from pvemu.cpu import exits, flags, layout
+from pvemu.hypervisor.address_space import DESCRIPTOR_AREA_END, GDT_VIRTUAL, LDT_VIRTUAL
+from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
+from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
+from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
+from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
+from pvemu.memory.guest import GuestFault
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.core import Hypervisor
+
+HYPERCALL_VECTOR: Final = 0x82
+LINUX_SYSCALL_VECTOR: Final = 0x80
+
+_EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
+_ERROR_CODE = layout.ERROR_CODE // 4
+_IDT: Final = 2  #: bit of a selector error code: it names a vector
+_SELECTOR_BITS: Final = 0xFFF8
+_LENGTH_OF_INT_N: Final = 2
+_ICEBP: Final = 0xF1
+_DR6_SINGLE_STEP: Final = 1 << 14
+_TRAP_INFO: Final = struct.Struct("<BBHI")
+
+_Handle = Callable[[Vcpu], None]
+_Exit = Callable[[], None]
+
+
+def guest_selector(selector: int) -> int:
+    """A selector with its RPL raised to the guest kernel's (Xen: fixup_guest_selector)."""
+    selector &= 0xFFFF
+    return selector if selector & 3 else selector | 1
+
+
+class PvTraps:
+    """The exits of PV guests; `install` puts them into the processor's table."""
+
+    def __init__(self, hypervisor: "Hypervisor") -> None:
+        self._hypervisor = hypervisor
+        self._cpu = hypervisor.cpu
+        self._u64, self._u32 = hypervisor.cpu.window.u64, hypervisor.cpu.window.u32
+        #: Exceptions that need more than to be passed on.
+        self._special = {
+            exits.DB: self._debug,
+            exits.UD: self._invalid_op,
+            exits.NM: self._device_not_available,
+            exits.GP: self._general_protection,
+            exits.PF: self._page_fault,
+        }
+
+    def install(self) -> None:
+        """Fill in the handlers of every exit that a PV guest can cause."""
+        table = self._cpu.exits
+        for vector in range(32):
+            handle = self._special.get(vector) or self._pass_on(vector)
+            table[exits.EXCEPTION + vector] = self._returning(handle)
+        for vector in range(TRAP_VECTORS):
+            table[vector] = self._returning(self._software_interrupt(vector))
+        table[exits.BP] = self._returning(self._trap(exits.BP))
+        table[exits.OF] = self._returning(self._trap(exits.OF))
+        table[LINUX_SYSCALL_VECTOR] = self._returning(self._int80)
+        table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_exit
+        for number in (exits.RDTSC, exits.RDTSCP):
+            table[number] = self._returning(self._rdtsc)
+        table[exits.SYSCALL] = self._returning(self._syscall)
+
+    def refuse_hypercall(self, vcpu: Vcpu) -> None:
+        """`int 0x82` outside ring 1: the gate's DPL refuses it like any other software interrupt."""
+        self._software_interrupt_of(vcpu, HYPERCALL_VECTOR)
+
+    def _returning(self, handle: _Handle) -> _Exit:
+        hypervisor = self._hypervisor
+
+        def on_exit() -> None:
+            hypervisor.clock[0] += hypervisor.exit_cost
+            vcpu = hypervisor.current
+            handle(vcpu)
+            hypervisor.test_events(vcpu)
+
+        return on_exit
+
+    def _pass_on(self, vector: int) -> _Handle:
+        return lambda vcpu: inject_exception(vcpu, vector, self._u32[_ERROR_CODE])
+
+    def _trap(self, vector: int) -> _Handle:
+        return lambda vcpu: inject_exception(vcpu, vector)
+
+    def _software_interrupt(self, vector: int) -> _Handle:
+        return lambda vcpu: self._software_interrupt_of(vcpu, vector)
+
+    def _software_interrupt_of(self, vcpu: Vcpu, vector: int) -> None:
+        """`int n`. Xen's own gates have DPL 0, so the processor makes it a #GP fault, with RF in the frame."""
+        if vcpu.traps[vector].dpl >= (1 if kernel_mode(vcpu) else 3):
+            inject_interrupt(vcpu, vector, resume_flag=flags.RF)
+        else:
+            self._u64[_EIP] = (self._u64[_EIP] - _LENGTH_OF_INT_N) & 0xFFFFFFFF
+            inject_exception(vcpu, exits.GP, vector << 3 | _IDT)
+
+    def _int80(self, vcpu: Vcpu) -> None:
+        """`int 0x80` has a gate of DPL 3 in Xen: it goes straight to the guest, whatever DPL the guest gave it."""
+        if vcpu.traps[LINUX_SYSCALL_VECTOR].selector & ~3:
+            inject_interrupt(vcpu, LINUX_SYSCALL_VECTOR)
+        else:
+            self._software_interrupt_of(vcpu, LINUX_SYSCALL_VECTOR)
+
+    def _debug(self, vcpu: Vcpu) -> None:
+        vcpu.debugreg[6] |= _DR6_SINGLE_STEP
+        inject_exception(vcpu, exits.DB)
+
+    def _invalid_op(self, vcpu: Vcpu) -> None:
+        address = self._u32[_EIP32]
+        try:
+            is_icebp = vcpu.domain.memory.copy_from_guest(address, 1)[0] == _ICEBP
+        except GuestFault:
+            is_icebp = False
+        if is_icebp:  # the engine takes it for an unknown opcode
+            self._u64[_EIP] = (address + 1) & 0xFFFFFFFF
+            inject_exception(vcpu, exits.DB)
+        elif not emulate_invalid_op(vcpu):
+            inject_exception(vcpu, exits.UD)
+
+    def _device_not_available(self, vcpu: Vcpu) -> None:
+        """The guest's own TS is cleared with the exception it asked for, as Xen does."""
+        asked = vcpu.task_switched
+        vcpu.task_switched = False
+        self._cpu.set_task_switched(False)
+        if asked:
+            inject_exception(vcpu, exits.NM)
+
+    def _general_protection(self, vcpu: Vcpu) -> None:
+        error_code = self._u32[_ERROR_CODE]
+        if error_code or not emulate_privileged_op(vcpu):
+            inject_exception(vcpu, exits.GP, error_code)
+
+    def _page_fault(self, vcpu: Vcpu) -> None:
+        address = self._cpu.fault_address
+        if GDT_VIRTUAL <= address < DESCRIPTOR_AREA_END:
+            self._descriptor_fault(vcpu, address)
+        else:
+            inject_page_fault(vcpu, self._u32[_ERROR_CODE], address)
+
+    def _descriptor_fault(self, vcpu: Vcpu, address: int) -> None:
+        """A selector named a descriptor in a page that is not there: #GP with the selector."""
+        local = address >= LDT_VIRTUAL
+        offset = address - (LDT_VIRTUAL if local else GDT_VIRTUAL)
+        inject_exception(vcpu, exits.GP, offset & _SELECTOR_BITS | (4 if local else 0))
+
+    def _rdtsc(self, vcpu: Vcpu) -> None:
+        if not read_tsc(vcpu):
+            inject_exception(vcpu, exits.GP, 0)
+
+    def _syscall(self, vcpu: Vcpu) -> None:
+        """SYSCALL and SYSENTER without a callback: #GP on the instruction, RF clear (golden: u-syscall)."""
+        inject_exception(vcpu, exits.GP, 0, resume_flag=0)
+
+
+@hypercall("set_trap_table")
+def set_trap_table(vcpu: Vcpu, traps: int) -> int:
+    """Take the guest's trap table: entries up to one whose address is 0; a null pointer clears all."""
+    if traps == 0:
+        vcpu.traps = [NO_HANDLER] * TRAP_VECTORS
+        return 0
+    while True:
+        raw = vcpu.domain.memory.copy_from_guest(traps, _TRAP_INFO.size)
+        vector, trap_flags, selector, address = _TRAP_INFO.unpack(raw)
+        if address == 0:
+            return 0
+        vcpu.traps[vector] = TrapHandler(
+            guest_selector(selector), address, trap_flags & TI_DPL_MASK, bool(trap_flags & TI_IF)
+        )
+        traps += _TRAP_INFO.size

@@ -1,0 +1,51 @@
+"""Time as a guest sees it: system time and TSC are both the machine's virtual clock.
+
+A guest computes system time from the TSC and the numbers in its vcpu_time_info (public header xen.h).
+"""
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from pvemu.abi.xen import shared_info, vcpu_info
+from pvemu.cpu.clock import CYCLES_PER_SECOND
+from pvemu.hypervisor.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
+
+NANOSECONDS_PER_SECOND: Final = 1_000_000_000
+#: Period of the timer that every PV vCPU starts with.
+DEFAULT_PERIOD: Final = 10_000_000
+
+_TIME: Final = vcpu_info.offset("time", 4)
+#: tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags.
+_FIELDS: Final = struct.Struct("<QQIbB")
+_FIELDS_OFFSET: Final = 8
+_WALLCLOCK: Final = shared_info.offset("wc_version", 4)
+
+
+def _scale() -> tuple[int, int]:
+    """Multiplier (a 32-bit binary fraction) and shift that turn cycles into nanoseconds."""
+    shift, frequency = 0, CYCLES_PER_SECOND
+    while frequency > 2 * NANOSECONDS_PER_SECOND:
+        frequency, shift = frequency >> 1, shift - 1
+    while frequency <= NANOSECONDS_PER_SECOND:
+        frequency, shift = frequency << 1, shift + 1
+    return (NANOSECONDS_PER_SECOND << 32) // frequency, shift
+
+
+_MULTIPLIER, _SHIFT = _scale()
+
+
+def update_time(vcpu: Vcpu, now: int) -> None:
+    """Write the current cycle and system time into the vCPU's vcpu_time_info; its version moves by 2."""
+    ram = vcpu.domain.hypervisor.ram
+    at = vcpu.info + _TIME
+    version = ram.u32[at >> 2]
+    _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, now, now, _MULTIPLIER, _SHIFT, 0)
+    ram.u32[at >> 2] = (version + 2) & 0xFFFFFFFF
+
+
+def write_wallclock(domain: "Domain", seconds: int) -> None:
+    """Write the Unix time at system time 0 into the domain's shared_info."""
+    struct.pack_into("<III", domain.hypervisor.ram.u8, domain.shared_info + _WALLCLOCK, 2, seconds, 0)

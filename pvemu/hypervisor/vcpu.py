@@ -1,0 +1,97 @@
+"""A virtual CPU: what Xen keeps of it besides the registers."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvemu.hypervisor.timers import Timer
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
+
+#: CR4 as a 32-bit PV guest first reads it: OSXMMEXCPT, OSFXSR, MCE, PAE.
+INITIAL_CR4 = 0x660
+TRAP_VECTORS = 256
+
+
+class TrapHandler(NamedTuple):
+    """One entry of the guest's trap table (public header: struct trap_info)."""
+
+    selector: int = 0
+    address: int = 0
+    dpl: int = 0
+    masks_events: bool = False
+
+
+class Callback(NamedTuple):
+    """Where the guest wants to be called."""
+
+    selector: int = 0
+    address: int = 0
+    masks_events: bool = False
+
+
+NO_HANDLER = TrapHandler()
+NO_CALLBACK = Callback()
+
+
+class Vcpu:
+    """One vCPU of a domain.
+
+    Attributes:
+        saved: its processor state while it is not the one that is loaded.
+        online: it has been brought up; blocked: it waits for an event; preempted: it last left the
+            processor because its time was up, not by its own doing.
+        info: machine address of its vcpu_info; info16: the same as an index of 16-bit words, where
+            pending and mask are read at once.
+        kernel_selector, kernel_stack: the stack on which traps from ring 3 are delivered.
+        cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it.
+        debugreg: DR0 to DR7 as the guest set them.
+        iopl: virtual I/O privilege level, 0 to 3.
+    """
+
+    def __init__(self, domain: "Domain", vcpu_id: int) -> None:
+        self.domain = domain
+        self.id = vcpu_id
+        self.name = f"d{domain.domid}v{vcpu_id}"
+        self.saved: bytes | None = None
+        self.online = vcpu_id == 0
+        self.blocked = False
+        self.preempted = False
+        self.info = domain.vcpu_info_address(vcpu_id)
+        self.info16 = self.info >> 1
+
+        self.traps: list[TrapHandler] = [NO_HANDLER] * TRAP_VECTORS
+        self.event_callback = NO_CALLBACK
+        self.failsafe_callback = NO_CALLBACK
+        self.syscall32_callback = NO_CALLBACK
+        self.sysenter_callback = NO_CALLBACK
+        self.kernel_selector = 0
+        self.kernel_stack = 0
+
+        self.cr2 = 0
+        self.cr3 = 0
+        self.cr4 = INITIAL_CR4
+        self.task_switched = False
+        self.monitor = 0
+        self.descriptor_l1 = 0
+        self.gdt_frames: list[int] = []
+        self.gdt_entries = 0
+        self.ldt_base = 0
+        self.ldt_entries = 0
+        self.debugreg = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
+        self.iopl = 0
+
+        self.hypercall_preempted = False
+        self.in_multicall = False
+        self.singleshot_timer: Timer | None = None
+        self.periodic_timer: Timer | None = None
+        self.periodic_period = 0
+        self.last_tick = 0
+        self.timer_port = 0
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def runnable(self) -> bool:
+        """Whether it may be given the processor."""
+        return self.online and not self.blocked and not self.domain.has_shut_down

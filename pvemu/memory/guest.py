@@ -1,0 +1,164 @@
+"""The one door to guest memory: checked copies from and to a guest's virtual addresses.
+
+Every byte is translated through the guest's own page tables with the rights that they grant, so nothing
+is read or written here that the guest's kernel could not. Translations are cached by page until the
+tables change; whoever changes them calls `flush`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pvemu.abi.errno import Errno
+from pvemu.abi.errors import HypercallError
+from pvemu.memory.page_tables import WRITABLE, PagingFormat, walk
+from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Ram
+
+
+
+class GuestFault(HypercallError):
+    """The guest named memory that it may not use so; as a hypercall's result, -EFAULT."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(Errno.EFAULT)
+        self.address = address
+
+
+class GuestMemory:
+    """The memory of one 32-bit guest as its kernel sees it.
+
+    Args:
+        ram: the machine's memory.
+        form: the format of the guest's page tables.
+        limit: the first address that belongs to the hypervisor; nothing from there up is touched.
+        on_write: called with a frame number before it is written, so that translated code is forgotten.
+    """
+
+    def __init__(self, ram: Ram, form: PagingFormat, limit: int, on_write: Callable[[int], None]) -> None:
+        self._ram = ram
+        self._form = form
+        self._limit = limit
+        self._on_write = on_write
+        self._root: int | None = None
+        self._readable: dict[int, int] = {}
+        self._writable: dict[int, int] = {}
+
+    def set_root(self, mfn: int | None) -> None:
+        """Use the page tables whose root is a machine frame; None: there are none, all faults."""
+        self._root = mfn
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget cached translations: the tables have changed."""
+        self._readable.clear()
+        self._writable.clear()
+
+    def copy_from_guest(self, address: int, size: int) -> bytes:
+        """Read `size` bytes.
+
+        Raises:
+            GuestFault: some byte is not readable for the guest's kernel.
+        """
+        offset = address & PAGE_MASK
+        if offset + size <= PAGE_SIZE:
+            machine = self._read_page(address) + offset
+            return bytes(self._ram.u8[machine : machine + size])
+        self._check_range(address, size)
+        chunks = []
+        for at, length in _pages(address, size):
+            machine = self._read_page(at) + (at & PAGE_MASK)
+            chunks.append(self._ram.u8[machine : machine + length])
+        return b"".join(chunks)
+
+    def copy_to_guest(self, address: int, data: bytes) -> None:
+        """Write bytes. Pages before the first that can't be written have been written then, as on Xen.
+
+        Raises:
+            GuestFault: some byte is not writable for the guest's kernel.
+        """
+        offset, size = address & PAGE_MASK, len(data)
+        if offset + size <= PAGE_SIZE:
+            machine = self._write_page(address) + offset
+            self._ram.u8[machine : machine + size] = data
+            return
+        self._check_range(address, size)
+        done = 0
+        for at, length in _pages(address, size):
+            machine = self._write_page(at) + (at & PAGE_MASK)
+            self._ram.u8[machine : machine + length] = data[done : done + length]
+            done += length
+
+    def read_u16(self, address: int) -> int:
+        """Read two bytes; raises GuestFault."""
+        return int.from_bytes(self.copy_from_guest(address, 2), "little")
+
+    def read_u32(self, address: int) -> int:
+        """Read four bytes; raises GuestFault."""
+        if address & 3:
+            return int.from_bytes(self.copy_from_guest(address, 4), "little")
+        return self._ram.u32[self._read_page(address) + (address & PAGE_MASK) >> 2]
+
+    def write_u32(self, address: int, value: int) -> None:
+        """Write four bytes; raises GuestFault."""
+        if address & 3:
+            self.copy_to_guest(address, value.to_bytes(4, "little"))
+        else:
+            self._ram.u32[self._write_page(address) + (address & PAGE_MASK) >> 2] = value
+
+    def readable_machine_address(self, address: int) -> int:
+        """Where a readable byte is in machine memory; raises GuestFault."""
+        return self._read_page(address) + (address & PAGE_MASK)
+
+    def frame_of(self, address: int) -> int | None:
+        """The machine frame behind a linear address; None when there is none. Raises nothing."""
+        try:
+            return self._read_page(address & 0xFFFFFFFF) >> PAGE_SHIFT
+        except GuestFault:
+            return None
+
+    def read_string(self, address: int, limit: int) -> bytes:
+        """Read up to a NUL byte, which is left out, or `limit` bytes; raises GuestFault."""
+        found = bytearray()
+        while len(found) < limit:
+            length = min(PAGE_SIZE - (address & PAGE_MASK), limit - len(found))
+            chunk = self.copy_from_guest(address, length)
+            end = chunk.find(0)
+            if end >= 0:
+                return bytes(found + chunk[:end])
+            found += chunk
+            address += length
+        return bytes(found)
+
+    def _check_range(self, address: int, size: int) -> None:
+        if not 0 <= address <= address + size <= self._limit:
+            raise GuestFault(address)
+
+    def _read_page(self, address: int) -> int:
+        """Machine address of the page around a readable address."""
+        page = self._readable.get(address >> PAGE_SHIFT)
+        return self._translate(address, 0) if page is None else page
+
+    def _write_page(self, address: int) -> int:
+        """Machine address of the page around a writable address."""
+        page = self._writable.get(address >> PAGE_SHIFT)
+        if page is None:
+            page = self._translate(address, WRITABLE)
+        self._on_write(page >> PAGE_SHIFT)
+        return page
+
+    def _translate(self, address: int, right: int) -> int:
+        if self._root is None or not 0 <= address < self._limit:
+            raise GuestFault(address)
+        found = walk(self._ram, self._form, self._root, address)
+        if found is None or found.rights & right != right or found.address >= self._ram.size:
+            raise GuestFault(address)
+        page = found.address & ~PAGE_MASK
+        (self._writable if right else self._readable)[address >> PAGE_SHIFT] = page
+        return page
+
+
+def _pages(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """A range of addresses as pieces that each lie in one page."""
+    while size > 0:
+        length = min(PAGE_SIZE - (address & PAGE_MASK), size)
+        yield address, length
+        address, size = address + length, size - length
