@@ -18,8 +18,9 @@ from pvemu.cpu.errors import EngineError
 #: The one build of the engine whose inner layout is known (see layout.py).
 KNOWN_VERSION: Final = "2.1.4"
 
-#: Callback types of the hooks that are used.
-INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+#: Callback types of the hooks that are used. The interrupt hook's last argument, which nobody needs, is left
+#: out: converting it costs as much as reading a register.
+INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32)
 PORT_IN_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
 )

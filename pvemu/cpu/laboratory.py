@@ -77,7 +77,7 @@ class Laboratory:
             memory.seek(self.engine.handle.value or 0)
             return struct.unpack("<512Q", memory.read(4096))
 
-    def _on_exit(self, _engine: int, number: int, _data: int) -> None:
+    def _on_exit(self, _engine: int, number: int) -> None:
         self.exit = Exit(number, self.window, self._vmcb)
         self.words_at_exit = self.handle_words()
         self.window.u32[layout.EXCEPTION_IS_INT // 4] = 0

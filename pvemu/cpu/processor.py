@@ -235,11 +235,11 @@ class Processor:
         for number in (binding.INSTRUCTION_SYSCALL, binding.INSTRUCTION_SYSENTER):
             engine.hook(instruction, binding.INSTRUCTION_CALLBACK(self._on_syscall), None, number)
 
-    def _exit_callback(self) -> Callable[[int, int, int], None]:
-        is_int = self.window.u32
+    def _exit_callback(self) -> Callable[[int, int], None]:
+        u32 = self.window.u32
 
-        def on_exit(_engine: int, number: int, _data: int) -> None:
-            is_int[_INT] = 0
+        def on_exit(_engine: int, number: int) -> None:
+            u32[_INT] = 0
             try:
                 self._dispatch[number]()
             except BaseException as failure:  # noqa: BLE001  it travels to run(), past the engine's C frames
@@ -248,13 +248,13 @@ class Processor:
 
         return on_exit
 
-    def _fallback_exit_callback(self) -> Callable[[int, int, int], None]:
+    def _fallback_exit_callback(self) -> Callable[[int, int], None]:
         handle = self._exit_callback()
 
-        def on_exit(engine: int, number: int, data: int) -> None:
+        def on_exit(engine: int, number: int) -> None:
             self.window.fetch()
             self.clock.fold()
-            handle(engine, number, data)
+            handle(engine, number)
             self.window.store()
 
         return on_exit

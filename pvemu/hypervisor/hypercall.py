@@ -5,10 +5,10 @@ to its row by `@hypercall("name")` in the module named after its family; what ha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from pvemu.abi.errno import Errno
-from pvemu.abi.hypercalls import BY_NAME, BY_NUMBER, Hypercall
+from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -50,27 +50,19 @@ def hypercall(name: str) -> Callable[[Handler], Handler]:
     return bind
 
 
-class Entry(NamedTuple):
-    """A row that 32-bit PV guests can call, ready to be called."""
-
-    row: Hypercall
-    handler: Handler
-    arguments: Callable[[Sequence[int]], tuple[int, ...]]
-
-    def call(self, vcpu: Vcpu, words: Sequence[int]) -> int:
-        """Call the handler with arguments taken from `words`, indexed by ARGUMENT_INDEXES."""
-        return self.handler(vcpu, *self.arguments(words))
+#: A handler, and what takes its arguments from a sequence of words indexed by ARGUMENT_INDEXES.
+Entry = tuple[Handler, Callable[[Sequence[int]], tuple[int, ...]]]
 
 
-def table(word: int = 4) -> list[Entry | None]:
-    """The entries of PV guests whose long has `word` bytes, by number; None where there is no handler."""
+def table(word: int = 4) -> dict[int, Entry]:
+    """The entries that PV guests whose long has `word` bytes can call, by number."""
     kind = "pv32" if word == 4 else "pv64"
-    entries: list[Entry | None] = [None] * (max(BY_NUMBER) + 1)
+    entries: dict[int, Entry] = {}
     for name, handler in _HANDLERS.items():
         row = BY_NAME[name]
         if kind in row.guests:
             shape = tuple(argument.registers(word) for argument in row.signature(word))
-            entries[row.number] = Entry(row, handler, _SHAPES[shape])
+            entries[row.number] = handler, _SHAPES[shape]
     return entries
 
 

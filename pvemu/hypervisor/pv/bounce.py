@@ -93,6 +93,11 @@ def bounce(
         hypervisor.cpu.set_ring(code_cached, stack_cached)
 
 
+def upcall_due(vcpu: Vcpu) -> bool:
+    """Whether an event is pending and upcalls are not masked: both bytes are read as one word."""
+    return 0 < vcpu.domain.hypervisor.ram.u16[vcpu.info16] < 0x100
+
+
 def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0) -> None:
     """Load CS and SS with the checks of IRET; a bad one is #GP for the guest, in its new state."""
     cpu = vcpu.domain.hypervisor.cpu
@@ -100,7 +105,8 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
     code = code_segment(vcpu, selector)
     stack = stack_segment(vcpu, stack_selector, ring)
     if code is not None and stack is not None:
-        if ring > cpu.window.u32[layout.HFLAGS // 4] & layout.HF_CPL:
+        # A pending upcall goes back to the kernel before the outer ring is ever entered.
+        if ring > cpu.window.u32[layout.HFLAGS // 4] & layout.HF_CPL and not upcall_due(vcpu):
             drop_inner_data_segments(vcpu, ring)
         cpu.set_ring(code, stack)
         return

@@ -29,7 +29,7 @@ _EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
 _EFLAGS = layout.EFLAGS // 8
 _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 4
 _LOW: Final = 0xFFFFFFFF
-_RDTSC_LENGTH, _RDTSCP_LENGTH = 2, 3
+RDTSC_LENGTH, RDTSCP_LENGTH = 2, 3
 _DR6_SINGLE_STEP: Final = 1 << 14
 
 #: An emulation returns whether it was possible; if not, the guest gets its #GP.
@@ -77,17 +77,15 @@ def retire(vcpu: Vcpu, length: int) -> None:
         inject_exception(vcpu, exits.DB)
 
 
-def read_tsc(vcpu: Vcpu) -> bool:
-    """RDTSC or RDTSCP at EIP; False in ring 3 when the guest's CR4.TSD forbids it."""
+def read_tsc(vcpu: Vcpu, length: int) -> bool:
+    """RDTSC or RDTSCP at EIP, of `length` bytes; False in ring 3 when the guest's CR4.TSD forbids it."""
     if vcpu.cr4 & _CR4_TSD and not kernel_mode(vcpu):
         return False
     hypervisor = vcpu.domain.hypervisor
-    u64 = hypervisor.cpu.window.u64
-    processor_id = hypervisor.last_exit_was_rdtscp()
     _set_edx_eax(vcpu, hypervisor.tsc())
-    if processor_id:
-        u64[layout.RCX] = 0
-    retire(vcpu, _RDTSCP_LENGTH if processor_id else _RDTSC_LENGTH)
+    if length == RDTSCP_LENGTH:
+        hypervisor.cpu.window.u64[layout.RCX] = 0
+    retire(vcpu, length)
     return True
 
 

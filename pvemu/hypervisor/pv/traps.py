@@ -13,7 +13,12 @@ from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.address_space import DESCRIPTOR_AREA_END, GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
-from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
+from pvemu.hypervisor.pv.emul_priv_op import (
+    RDTSC_LENGTH,
+    RDTSCP_LENGTH,
+    emulate_privileged_op,
+    read_tsc,
+)
 from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
 from pvemu.memory.guest import GuestFault
@@ -70,9 +75,9 @@ class PvTraps:
         table[exits.BP] = self._returning(self._trap(exits.BP))
         table[exits.OF] = self._returning(self._trap(exits.OF))
         table[LINUX_SYSCALL_VECTOR] = self._returning(self._int80)
-        table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_exit
-        for number in (exits.RDTSC, exits.RDTSCP):
-            table[number] = self._returning(self._rdtsc)
+        table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler()
+        table[exits.RDTSC] = self._returning(self._read_tsc(RDTSC_LENGTH))
+        table[exits.RDTSCP] = self._returning(self._read_tsc(RDTSCP_LENGTH))
         table[exits.SYSCALL] = self._returning(self._syscall)
 
     def refuse_hypercall(self, vcpu: Vcpu) -> None:
@@ -156,9 +161,12 @@ class PvTraps:
         offset = address - (LDT_VIRTUAL if local else GDT_VIRTUAL)
         inject_exception(vcpu, exits.GP, offset & _SELECTOR_BITS | (4 if local else 0))
 
-    def _rdtsc(self, vcpu: Vcpu) -> None:
-        if not read_tsc(vcpu):
-            inject_exception(vcpu, exits.GP, 0)
+    def _read_tsc(self, length: int) -> _Handle:
+        def read_or_fault(vcpu: Vcpu) -> None:
+            if not read_tsc(vcpu, length):
+                inject_exception(vcpu, exits.GP, 0)
+
+        return read_or_fault
 
     def _syscall(self, vcpu: Vcpu) -> None:
         """SYSCALL and SYSENTER without a callback: #GP on the instruction, RF clear (golden: u-syscall)."""

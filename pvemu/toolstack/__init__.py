@@ -1,0 +1,1 @@
+"""The tools: loading kernels, building domains, their life cycle and the `pvemu` command."""
