@@ -78,7 +78,9 @@ def _registers(laboratory: Laboratory) -> Iterator[Check]:
         at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
         seen = (u64[(at + layout.BASE) // 8], u32[(at + layout.LIMIT) // 4])
         yield Check(
-            f"{name} is segment register {register}", seen == (0x5A000 + register, 0x7F0 + register), repr(seen)
+            f"{name} is segment register {register}",
+            seen == (0x5A000 + register, 0x7F0 + register),
+            repr(seen),
         )
 
 
@@ -94,7 +96,9 @@ def _exits(laboratory: Laboratory) -> Iterator[Check]:
         return Check(claim, fields[: len(wanted)] == wanted, repr(seen))
 
     for attempt in ("once", "and again"):
-        yield expect(f"cli in ring 1 is #GP on the instruction, {attempt}", _CLI, 1, general_protection, CODE, 0)
+        yield expect(
+            f"cli in ring 1 is #GP on the instruction, {attempt}", _CLI, 1, general_protection, CODE, 0
+        )
     yield expect("hlt in ring 3 is #GP on the instruction", _HLT, 3, general_protection, CODE, 0)
     yield expect("ud2 is exception 6 on the instruction", _UD2, 1, exits.EXCEPTION + exits.UD, CODE)
     yield expect(

@@ -12,7 +12,14 @@ LONGEST: Final = 15
 _CACHE_LIMIT: Final = 4096
 
 _GENERAL: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
-_SEGMENTS: Final = {"es": layout.ES, "cs": layout.CS, "ss": layout.SS, "ds": layout.DS, "fs": layout.FS, "gs": layout.GS}
+_SEGMENTS: Final = {
+    "es": layout.ES,
+    "cs": layout.CS,
+    "ss": layout.SS,
+    "ds": layout.DS,
+    "fs": layout.FS,
+    "gs": layout.GS,
+}
 
 
 class Operand(NamedTuple):
@@ -26,7 +33,7 @@ class Operand(NamedTuple):
     size: int
     number: int = 0
     base: int | None = None
-    index: int | None = None
+    index_register: int | None = None
     scale: int = 1
     displacement: int = 0
     segment: int = layout.DS
@@ -45,7 +52,9 @@ class Decoder:
     """Decodes for one mode (32 or 64 bits); remembers what it has seen at each machine address."""
 
     def __init__(self, bits: int = 32) -> None:
-        self._capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64 if bits == 64 else capstone.CS_MODE_32)
+        self._capstone = capstone.Cs(
+            capstone.CS_ARCH_X86, capstone.CS_MODE_64 if bits == 64 else capstone.CS_MODE_32
+        )
         self._capstone.detail = True
         self._cache: dict[tuple[int, bytes], Instruction | None] = {}
 
@@ -78,7 +87,7 @@ class Decoder:
                 "memory",
                 operand.size,
                 base=base,
-                index=self._general(memory.index),
+                index_register=self._general(memory.index),
                 scale=memory.scale,
                 displacement=memory.disp,
                 segment=_SEGMENTS.get(segment, layout.SS if stack else layout.DS),

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import struct
+from pathlib import Path
 from typing import Final
 
 from pvemu.cpu import binding, layout
@@ -73,7 +74,7 @@ class Laboratory:
 
     def handle_words(self) -> tuple[int, ...]:
         """The first words of the engine's main structure, where its instruction counter is."""
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
+        with Path("/proc/self/mem").open("rb", buffering=0) as memory:
             memory.seek(self.engine.handle.value or 0)
             return struct.unpack("<512Q", memory.read(4096))
 

@@ -29,14 +29,16 @@ _PRIVATE_SIZE: Final = 0x2000
 
 # The features a guest may use are switched on once; what it reads back is the hypervisor's affair.
 _CR0: Final = 0x80050033
-_CR4: Final = 0x6E0  # OSXMMEXCPT OSFXSR PGE MCE PAE
+_CR4: Final = 0x406E0  # OSXSAVE OSXMMEXCPT OSFXSR PGE MCE PAE
 _EFER: Final = 0x1D01  # SVME NXE LMA LME SCE
 
 _CR0_INDEX, _CR3_INDEX = layout.CR // 8, layout.CR // 8 + 3
 _EIP, _HFLAGS = layout.EIP // 8, layout.HFLAGS // 4
 _INT = layout.EXCEPTION_IS_INT // 4
 _OLD = layout.OLD_EXCEPTION // 4
-_HFLAGS_OF_SEGMENTS: Final = layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
+_HFLAGS_OF_SEGMENTS: Final = (
+    layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
+)
 _GUEST_FLAGS: Final = layout.HF_GUEST | layout.HF_SVME | layout.HF_LMA | layout.HF_PE | layout.HF_OSFXSR
 
 #: Exits that are always asked for: time must come from the machine's clock, and only from there.
@@ -125,9 +127,7 @@ class Processor:
                 self._deliver_held()
                 continue
             if status:
-                raise EngineError(
-                    f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}"
-                )
+                raise EngineError(f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}")
             if self._running and self.clock.words[0] > self.clock.words[1]:
                 self._running = False
                 return True

@@ -8,6 +8,7 @@ the fallback where that structure can't be found: the same bytes, copied out and
 import ctypes
 import random
 import struct
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from unicorn.unicorn_py3.unicorn import uclib
@@ -16,7 +17,9 @@ from pvemu.cpu import layout
 from pvemu.cpu.binding import Engine
 from pvemu.cpu.errors import EngineError
 
-_REGISTERS: Final = "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split()
+_MEMORY: Final = Path("/proc/self/mem")
+_MAPS: Final = Path("/proc/self/maps")
+_REGISTERS: Final = tuple("RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split())
 #: Mappings larger than this are guest memory or code buffers, never the engine's heap.
 _LARGEST_HEAP: Final = 1 << 28
 #: The engine's main structure holds a pointer to the CPU within this many bytes ...
@@ -127,7 +130,7 @@ class _sentinels:
 
 def _locate(engine: Engine) -> int:
     """Host address of the state: by the path that an earlier engine showed, else by a search."""
-    with _sentinels(engine) as pattern, open("/proc/self/mem", "rb", buffering=0) as memory:
+    with _sentinels(engine) as pattern, _MEMORY.open("rb", buffering=0) as memory:
         for pointer_offset, state_offset in _known_path:
             address = _read_word(memory, (engine.handle.value or 0) + pointer_offset) + state_offset
             if _read(memory, address, len(pattern)) == pattern:
@@ -145,7 +148,7 @@ def _locate(engine: Engine) -> int:
 def _search(memory: BinaryIO, pattern: bytes) -> list[int]:
     """Every address of this process's writable memory that holds the pattern."""
     found = []
-    with open("/proc/self/maps") as maps:
+    with _MAPS.open() as maps:
         ranges = [line.split()[:2] for line in maps]
     for span, rights in ranges:
         low, high = (int(word, 16) for word in span.split("-"))
@@ -166,8 +169,10 @@ def _is_live(engine: Engine, address: int) -> bool:
 
 
 def _remember_path(engine: Engine, address: int) -> None:
-    with open("/proc/self/mem", "rb", buffering=0) as memory:
-        words = struct.unpack(f"<{_HANDLE_BYTES // 8}Q", _read(memory, engine.handle.value or 0, _HANDLE_BYTES))
+    with _MEMORY.open("rb", buffering=0) as memory:
+        words = struct.unpack(
+            f"<{_HANDLE_BYTES // 8}Q", _read(memory, engine.handle.value or 0, _HANDLE_BYTES)
+        )
     for index, word in enumerate(words):
         if 0 <= address - word < _CPU_BYTES:
             _known_path.append((index * 8, address - word))

@@ -27,7 +27,8 @@ from pvemu.memory.ram import PAGE_SHIFT, Ram
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
 
-#: Where each vCPU's descriptor tables are (slot 260 of the L4, as Xen's per-domain area): 64 KiB of GDT, then the LDT.
+#: Where each vCPU's descriptor tables are (slot 260 of the L4, as Xen's per-domain area): 64 KiB of GDT,
+#: then the LDT.
 GDT_VIRTUAL: Final = 0xFFFF_8200_0000_0000
 LDT_VIRTUAL: Final = GDT_VIRTUAL + (16 << PAGE_SHIFT)
 DESCRIPTOR_AREA_END: Final = LDT_VIRTUAL + (16 << PAGE_SHIFT)

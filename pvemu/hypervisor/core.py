@@ -16,7 +16,7 @@ from pvemu.hypervisor import families
 from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_channel import send_virq
-from pvemu.hypervisor.hypercall import ENOSYS, PackedWords
+from pvemu.hypervisor.hypercall import ENOSYS, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
 from pvemu.hypervisor.pv.inject import inject_upcall
@@ -61,7 +61,8 @@ class Hypervisor:
 
     Attributes:
         ram, frames, heap: machine memory; heap has the frames that domains get.
-        cpu: the physical processor; current: the vCPU that runs on it.
+        cpu: the physical processor.
+        current: the vCPU whose state is on it; loaded: the same, None before the first one is.
         m2p: the machine-to-physical map.
         domains: by domain id.
         counters: how often each hypercall was made, by number.
@@ -72,6 +73,8 @@ class Hypervisor:
         log: where the hypervisor's own lines go.
         seconds: the wallclock at the start, as Unix time.
     """
+
+    current: Vcpu
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class Hypervisor:
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
         self.console_input = bytearray()
-        self.current_or_none: Vcpu | None = None
+        self.loaded: Vcpu | None = None
         self._pristine = self.cpu.save()
         self._queue: deque[Vcpu] = deque()
         self._notices: deque[tuple[Domain, int]] = deque()
@@ -153,7 +156,7 @@ class Hypervisor:
     def flush_tlb(self) -> None:
         """Forget translations after page tables changed: the processor's and the door's."""
         self.cpu.flush_tlb()
-        vcpu = self.current_or_none
+        vcpu = self.loaded
         if vcpu is not None:
             vcpu.domain.memory.flush()
 
@@ -202,12 +205,6 @@ class Hypervisor:
         """Queue an event for a domain that lives outside the machine."""
         self._notices.append((domain, port))
 
-    @property
-    def current(self) -> Vcpu:
-        """The vCPU on the processor."""
-        assert self.current_or_none is not None
-        return self.current_or_none
-
     # --- running ---------------------------------------------------------------------------------
 
     def run(self, until: int) -> End:
@@ -254,12 +251,11 @@ class Hypervisor:
 
     def switch_to(self, vcpu: Vcpu) -> None:
         """Load a vCPU onto the processor, after saving the one that was there."""
-        current = self.current_or_none
-        if current is vcpu:
+        if self.loaded is vcpu:
             return
-        if current is not None:
-            current.saved = self.cpu.save()
-        self.current_or_none = vcpu
+        if self.loaded is not None:
+            self.loaded.saved = self.cpu.save()
+        self.loaded = self.current = vcpu
         self.cpu.load(vcpu.saved or self._pristine)
         vcpu.domain.memory.flush()
 
@@ -292,7 +288,7 @@ class Hypervisor:
 
         def on_hypercall() -> None:
             clock[0] += EXIT_COST
-            vcpu = self.current_or_none
+            vcpu = self.current
             if u32[_HFLAGS] & 3 == 1:
                 number = u32[0]
                 u64[0] = call(vcpu, number, u32) & 0xFFFFFFFF
@@ -307,7 +303,7 @@ class Hypervisor:
 
         return on_hypercall
 
-    def call(self, vcpu: Vcpu, number: int, words: "memoryview | PackedWords") -> int:
+    def call(self, vcpu: Vcpu, number: int, words: Words) -> int:
         """Make one hypercall for a vCPU, with its arguments in registers or in a multicall's entry."""
         entry = self._entries.get(number)
         if entry is None:
@@ -330,7 +326,5 @@ class Hypervisor:
         self.cpu.frame_of = self._frame_of_code
 
     def _frame_of_code(self, address: int) -> int | None:
-        vcpu = self.current_or_none
+        vcpu = self.loaded
         return None if vcpu is None else vcpu.domain.memory.frame_of(address)
-
-

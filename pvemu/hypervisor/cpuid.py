@@ -1,4 +1,4 @@
-"""CPUID as the hypervisor answers it: its own leaves, and the processor's with what no PV guest may use left out."""
+"""CPUID as the hypervisor answers it: its own leaves, and the processor's without what no PV guest may use."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -35,8 +35,8 @@ def _letters(text: str) -> tuple[int, ...]:
 _B, _D, _C = _letters("AuthenticAMD")
 _BRAND: Final = _letters("pvemu virtual processor".ljust(48, "\0"))
 
-# Features by the bit numbers of APM volume 3, appendix E. Absent: what Xen hides from PV guests (VME, PSE, MCE, PGE,
-# MTRR, PSE36, x2APIC, SVM, MONITOR) and what the engine lacks (AVX and XSAVE, FMA).
+# Features by the bit numbers of APM volume 3, appendix E. Absent: what Xen hides from PV guests (VME, PSE,
+# MCE, PGE, MTRR, PSE36, x2APIC, SVM, MONITOR) and what the engine lacks (AVX and XSAVE, FMA).
 _FEATURES_ECX: Final = _bits(0, 1, 9, 13, 19, 20, 22, 23, 25, 31)
 _FEATURES_EDX: Final = _bits(0, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26)
 _EXTENDED_ECX: Final = _bits(0, 5, 6, 8)

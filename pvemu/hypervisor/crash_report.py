@@ -18,7 +18,7 @@ def report_crash(domain: "Domain", reason: str) -> None:
     """Log why the domain is crashed, with the state of the vCPU that is running, if it is the domain's."""
     hypervisor = domain.hypervisor
     log = hypervisor.log
-    vcpu = hypervisor.current_or_none
+    vcpu = hypervisor.loaded
     if vcpu is None or vcpu.domain is not domain:
         log.xen(f"{domain}: {reason}")
         log.xen(f"Domain {domain.domid} crashed")

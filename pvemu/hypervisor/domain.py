@@ -42,9 +42,7 @@ class Domain:
         self.max_pages = max_pages
         self.pages = 0
         self.word = WORD32
-        self.memory = GuestMemory(
-            hypervisor.ram, COMPAT, HYPERVISOR_VIRT_START_PAE, hypervisor.before_write
-        )
+        self.memory = GuestMemory(hypervisor.ram, COMPAT, HYPERVISOR_VIRT_START_PAE, hypervisor.before_write)
         self.shared_info_frame = hypervisor.allocate_shared_page(domid)
         self.shared_info = self.shared_info_frame << PAGE_SHIFT
         self.shutdown_reason: int | None = None

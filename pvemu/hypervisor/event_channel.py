@@ -170,7 +170,8 @@ def bind_virq(caller: "Domain", virq: int, vcpu_id: int) -> int:
     """Bind a virtual interrupt; the port.
 
     Raises:
-        HypercallError: EINVAL, no such interrupt, or a global one not on vCPU 0; ENOENT, no such vCPU; EEXIST.
+        HypercallError: EINVAL, no such interrupt, or a global one not on vCPU 0; ENOENT, no such vCPU;
+            EEXIST, bound already.
     """
     if virq >= NR_VIRQS or (virq not in _PER_VCPU_VIRQS and vcpu_id):
         raise _error(Errno.EINVAL)

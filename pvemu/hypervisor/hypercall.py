@@ -5,25 +5,34 @@ to its row by `@hypercall("name")` in the module named after its family; what ha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
-from pvemu.hypervisor.vcpu import Vcpu
 
 #: A handler takes the calling vCPU and the arguments, and returns the guest's result.
 Handler = Callable[..., int]
+
+
+class Words(Protocol):
+    """Words by index: the register file's view, or `PackedWords`."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """One word."""
+
 
 ENOSYS: Final = -int(Errno.ENOSYS)
 
 _HANDLERS: dict[str, Handler] = {}
 
 # Argument registers of a 32-bit guest as 32-bit indexes of the state window.
-_EBX, _ECX, _EDX, _ESI, _EDI = (2 * register for register in (layout.RBX, layout.RCX, layout.RDX, layout.RSI, layout.RDI))
+_EBX, _ECX, _EDX, _ESI, _EDI = (
+    2 * register for register in (layout.RBX, layout.RCX, layout.RDX, layout.RSI, layout.RDI)
+)
 
 #: How the five words become arguments, by the number of words that each argument takes.
-_SHAPES: Final[Mapping[tuple[int, ...], Callable[[Sequence[int]], tuple[int, ...]]]] = {
+_SHAPES: Final[Mapping[tuple[int, ...], Callable[[Words], tuple[int, ...]]]] = {
     (): lambda r: (),
     (1,): lambda r: (r[_EBX],),
     (1, 1): lambda r: (r[_EBX], r[_ECX]),
@@ -51,7 +60,7 @@ def hypercall(name: str) -> Callable[[Handler], Handler]:
 
 
 #: A handler, and what takes its arguments from a sequence of words indexed by ARGUMENT_INDEXES.
-Entry = tuple[Handler, Callable[[Sequence[int]], tuple[int, ...]]]
+Entry = tuple[Handler, Callable[[Words], tuple[int, ...]]]
 
 
 def table(word: int = 4) -> dict[int, Entry]:

@@ -16,7 +16,7 @@ from pvemu.hypervisor.vcpu import Vcpu
 
 #: Xen keeps a shutdown reason in a byte.
 _REASON_BITS: Final = 0xFF
-#: A timeout further away than this (13 days) is taken for a wrapped number, and comes after a tenth of a second.
+#: A timeout further away than this (13 days) is taken for a wrapped number: it comes after a tenth of a second.
 _FARTHEST: Final = 1 << 50
 _TENTH_OF_A_SECOND: Final = 100_000_000
 
@@ -89,5 +89,3 @@ def set_timer_op(vcpu: Vcpu, timeout: int) -> int:
     timer.set(hypervisor.cycle_of(max(timeout, now)))
     hypervisor.shorten_slice()
     return 0
-
-

@@ -36,7 +36,7 @@ _COMMANDS: Final[dict[int, Callable[[Vcpu, Vcpu, int], int]]] = {
 
 @hypercall("vcpu_op")
 def vcpu_op(vcpu: Vcpu, command: int, vcpu_id: int, argument: int) -> int:
-    """Carry out one VCPUOP_* command for a vCPU of the calling domain; -ENOENT: it has none of that number."""
+    """Carry out one VCPUOP_* command for a vCPU of the calling domain; -ENOENT: it has no such vCPU."""
     if vcpu_id >= len(vcpu.domain.vcpus):
         raise HypercallError(Errno.ENOENT)
     if command not in _COMMANDS:

@@ -99,9 +99,7 @@ def _get_features(vcpu: Vcpu, argument: int) -> int:
         submap |= 1 << features.XENFEAT_pae_pgdir_above_4gb
     if domain.privileged:
         submap |= 1 << features.XENFEAT_dom0
-    domain.memory.copy_to_guest(
-        argument, xen_feature_info.pack(domain.word, submap_idx=index, submap=submap)
-    )
+    domain.memory.copy_to_guest(argument, xen_feature_info.pack(domain.word, submap_idx=index, submap=submap))
     return 0
 
 

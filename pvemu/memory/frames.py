@@ -91,9 +91,7 @@ class Frames:
         """A frame in one line, for logs."""
         if mfn >= self.number:
             return f"mfn {mfn:x}: not RAM"
-        marks = "".join(
-            mark for mark, on in (("V", self.validated[mfn]), ("P", self.pinned[mfn])) if on
-        )
+        marks = "".join(mark for mark, on in (("V", self.validated[mfn]), ("P", self.pinned[mfn])) if on)
         return (
             f"mfn {mfn:x}: owner {self.owner[mfn]:#x}, {self.count[mfn]} references, "
             f"{FrameType(self.type[mfn]).name} x{self.type_count[mfn]} {marks}".rstrip()

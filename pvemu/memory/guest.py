@@ -6,13 +6,11 @@ tables change; whoever changes them calls `flush`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.memory.page_tables import WRITABLE, PagingFormat, walk
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Ram
-
 
 
 class GuestFault(HypercallError):

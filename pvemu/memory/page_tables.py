@@ -61,9 +61,7 @@ class PagingFormat:
 _L1: Final = Level(1, 12, 512)
 _L2: Final = Level(2, 21, 512, may_be_large=True)
 
-TWO_LEVEL: Final = PagingFormat(
-    "2-level", 4, (Level(2, 22, 1024, may_be_large=True), Level(1, 12, 1024))
-)
+TWO_LEVEL: Final = PagingFormat("2-level", 4, (Level(2, 22, 1024, may_be_large=True), Level(1, 12, 1024)))
 PAE: Final = PagingFormat("PAE", 8, (Level(3, 30, 4, has_rights=False), _L2, _L1))
 COMPAT: Final = PagingFormat("PAE below long mode", 8, (Level(3, 30, 4), _L2, _L1))
 FOUR_LEVEL: Final = PagingFormat(

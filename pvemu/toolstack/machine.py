@@ -45,7 +45,7 @@ _BY_REASON: Final = {
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended, and at which virtual time in nanoseconds; `reason` is the guest's SHUTDOWN_* number."""
+    """How a run ended, at which virtual time in nanoseconds, and the guest's SHUTDOWN_* number."""
 
     outcome: Outcome
     reason: int | None

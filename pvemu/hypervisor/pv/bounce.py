@@ -111,7 +111,9 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
         cpu.set_ring(code, stack)
         return
     if depth >= _DEEPEST:
-        vcpu.domain.crash(f"no handler has a usable code or stack selector (last: {selector:04x}, {stack_selector:04x})")
+        vcpu.domain.crash(
+            f"no handler has a usable code or stack selector (last: {selector:04x}, {stack_selector:04x})"
+        )
         return
     u32 = cpu.window.u32
     u32[_CS_SELECTOR], u32[_SS_SELECTOR] = selector, stack_selector

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pvemu.abi.arch_x86 import FLAT_RING1_CS
 from pvemu.abi.callback import (
     CALLBACKF_mask_events,
     CALLBACKOP_register,
@@ -14,7 +15,6 @@ from pvemu.abi.callback import (
     callback_register,
     callback_unregister,
 )
-from pvemu.abi.arch_x86 import FLAT_RING1_CS
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import hypercall
@@ -62,7 +62,10 @@ def set_callbacks(
 
 @hypercall("callback_op")
 def callback_op(vcpu: Vcpu, command: int, argument: int) -> int:
-    """Register or unregister one callback; an unknown command is -EINVAL for a 32-bit guest (golden: callback_op-cmd-2)."""
+    """Register or unregister one callback.
+
+    An unknown command is -EINVAL for a 32-bit guest (golden: callback_op-cmd-2).
+    """
     domain = vcpu.domain
     if command == CALLBACKOP_register:
         raw = domain.memory.copy_from_guest(argument, callback_register.size(domain.word))

@@ -57,5 +57,3 @@ def update_descriptor(vcpu: Vcpu, address: int, value: int) -> int:
         types.put_page_type(mfn)
     types.put_page(mfn)
     return failure
-
-

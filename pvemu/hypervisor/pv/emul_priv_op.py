@@ -5,6 +5,7 @@ guest as #GP. Results: golden pv32-*, families trap, cr, msr, iopl1.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pvemu.abi.errors import HypercallError
@@ -41,6 +42,9 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
     instruction = fetch(vcpu)
     if instruction is None:
         return False
+    if instruction.mnemonic == "xsetbv":  # emulated, but the guest has not switched XSAVE on in its CR4
+        inject_exception(vcpu, exits.UD)
+        return True
     emulate = _EMULATIONS.get(instruction.mnemonic)
     if emulate is None or not emulate(vcpu, instruction):
         return False
@@ -59,10 +63,8 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
     except GuestFault:
         return None
     if len(code) < LONGEST:
-        try:
+        with suppress(GuestFault):
             code += memory.copy_from_guest(linear + len(code), LONGEST - len(code))
-        except GuestFault:
-            pass
     return hypervisor.decoder.decode(machine, code)
 
 

@@ -60,7 +60,9 @@ def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
     if handler.selector & ~3 == 0:
         vcpu.domain.crash(f"Unhandled: vec {vector}, int 0x{vector:02x}[0000]")
         return
-    bounce(vcpu, handler.selector, handler.address, masks_events=handler.masks_events, resume_flag=resume_flag)
+    bounce(
+        vcpu, handler.selector, handler.address, masks_events=handler.masks_events, resume_flag=resume_flag
+    )
 
 
 def inject_upcall(vcpu: Vcpu, *, resume_flag: int = 0) -> None:

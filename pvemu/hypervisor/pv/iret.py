@@ -26,6 +26,7 @@ def iret(vcpu: Vcpu) -> int:
     cpu = domain.hypervisor.cpu
     u64, u32 = cpu.window.u64, cpu.window.u32
     stack = u64[layout.RSP] & 0xFFFFFFFF
+    eax: int
     try:
         eax, eip, code, eflags = _FRAME.unpack(domain.memory.copy_from_guest(stack, _FRAME.size))
         code &= 0xFFFF
@@ -57,7 +58,7 @@ def iret(vcpu: Vcpu) -> int:
 
 
 def _refuse_vm86(vcpu: Vcpu, stack: int, eflags: int) -> None:
-    """There is no virtual-8086 mode: the guest's #GP handler gets the frame as it stands, moved to its stack."""
+    """No virtual-8086 mode: the guest's #GP handler gets the frame as it stands, moved to its stack."""
     domain = vcpu.domain
     cpu = domain.hypervisor.cpu
     handler = vcpu.traps[exits.GP]

@@ -88,5 +88,3 @@ def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
     if flush & UVMF_FLUSHTYPE_MASK and where not in (UVMF_LOCAL, UVMF_ALL):
         vcpu.domain.memory.read_u32(where)
     return 0
-
-

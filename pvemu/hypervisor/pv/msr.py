@@ -22,12 +22,16 @@ _APIC_BOOT_PROCESSOR: Final = 1 << 8
 _IGNORED: Final = frozenset({0xC0010015, 0xC001001F, 0xC0010041, 0xC0010042, *range(0xC0010061, 0xC001006C)})
 
 
+def _tsc(vcpu: Vcpu) -> int:
+    return vcpu.domain.hypervisor.tsc()
+
+
 def _apic_base(vcpu: Vcpu) -> int:
     return _APIC_ENABLED_AT_DEFAULT | (_APIC_BOOT_PROCESSOR if vcpu.id == 0 else 0)
 
 
 _READ: Final[dict[int, Callable[[Vcpu], int]]] = {
-    _TSC: lambda vcpu: vcpu.domain.hypervisor.tsc(),
+    _TSC: _tsc,
     _APIC_BASE: _apic_base,
     _MISC_ENABLE: lambda vcpu: 0x0080_1800,
     _PAT: lambda vcpu: _XEN_PAT,

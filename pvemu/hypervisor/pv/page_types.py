@@ -151,7 +151,11 @@ class PageTypes:
     def put_page_from_l1e(self, entry: int) -> None:
         """Give back what an L1 entry holds, if it is present."""
         mfn = entry_frame(entry)
-        if not entry & PRESENT or mfn >= self._frames.number or self._frames.owner[mfn] in (DOMID_IO, NO_OWNER):
+        if (
+            not entry & PRESENT
+            or mfn >= self._frames.number
+            or self._frames.owner[mfn] in (DOMID_IO, NO_OWNER)
+        ):
             return
         if entry & WRITABLE:
             self.put_page_type(mfn)

@@ -105,7 +105,7 @@ class PvTraps:
         return lambda vcpu: self._software_interrupt_of(vcpu, vector)
 
     def _software_interrupt_of(self, vcpu: Vcpu, vector: int) -> None:
-        """`int n`. Xen's own gates have DPL 0, so the processor makes it a #GP fault, with RF in the frame."""
+        """`int n`: Xen's own gates have DPL 0, so the processor makes it a #GP fault, with RF set."""
         if vcpu.traps[vector].dpl >= (1 if kernel_mode(vcpu) else 3):
             inject_interrupt(vcpu, vector, resume_flag=flags.RF)
         else:
@@ -113,7 +113,7 @@ class PvTraps:
             inject_exception(vcpu, exits.GP, vector << 3 | _IDT)
 
     def _int80(self, vcpu: Vcpu) -> None:
-        """`int 0x80` has a gate of DPL 3 in Xen: it goes straight to the guest, whatever DPL the guest gave it."""
+        """`int 0x80` has a gate of DPL 3 in Xen: it goes straight to the guest, whose DPL does not count."""
         if vcpu.traps[LINUX_SYSCALL_VECTOR].selector & ~3:
             inject_interrupt(vcpu, LINUX_SYSCALL_VECTOR)
         else:
