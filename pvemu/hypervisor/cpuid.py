@@ -1,4 +1,4 @@
-"""CPUID as the hypervisor answers it: its own leaves, and the processor's without what no PV guest may use."""
+"""CPUID as Xen answers it: its own leaves, and the processor's without what no PV guest may use."""
 
 from typing import TYPE_CHECKING, Final
 

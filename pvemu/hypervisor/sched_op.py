@@ -16,7 +16,7 @@ from pvemu.hypervisor.vcpu import Vcpu
 
 #: Xen keeps a shutdown reason in a byte.
 _REASON_BITS: Final = 0xFF
-#: A timeout further away than this (13 days) is taken for a wrapped number: it comes after a tenth of a second.
+#: A timeout further away than this (13 days) counts as a wrapped number, and comes in a tenth of a second.
 _FARTHEST: Final = 1 << 50
 _TENTH_OF_A_SECOND: Final = 100_000_000
 
