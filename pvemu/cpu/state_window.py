@@ -19,7 +19,10 @@ from pvemu.cpu.errors import EngineError
 
 _MEMORY: Final = Path("/proc/self/mem")
 _MAPS: Final = Path("/proc/self/maps")
-_REGISTERS: Final = tuple(["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"])
+_REGISTERS: Final = (
+    *("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"),
+    *(f"R{number}" for number in range(8, 16)),
+)
 #: Mappings larger than this are guest memory or code buffers, never the engine's heap.
 _LARGEST_HEAP: Final = 1 << 28
 #: The engine's main structure holds a pointer to the CPU within this many bytes ...
