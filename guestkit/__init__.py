@@ -1,0 +1,46 @@
+"""guestkit, an assembler to write kernels for Xen: assemble() turns source text into an Image."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from guestkit.assembly import Assembly
+from guestkit.errors import AssemblyError, Mistake, Problem
+from guestkit.image import Image, Segment, build_image
+from guestkit.layout import lay_out
+from guestkit.library import read_text
+from guestkit.reading import read
+from guestkit.source import Line, split_lines
+
+__all__ = ["AssemblyError", "Image", "Problem", "Segment", "assemble", "assemble_file"]
+
+
+def assemble(
+    text: str,
+    *,
+    filename: str = "<text>",
+    include_paths: Sequence[Path] = (),
+    defines: Mapping[str, int] | None = None,
+) -> Image:
+    """Assemble a program and return its image.
+
+    ``filename`` is what messages call the text; included files are first looked for in its folder, if there
+    is one. ``defines`` are constants known from the beginning. Raises AssemblyError with every mistake found.
+    """
+    path = Path(filename)
+    folder = path.parent if filename != "<text>" and path.parent.is_dir() else None
+    assembly = Assembly(include_paths, defines or {})
+    read(assembly, split_lines(text, filename, folder, None))
+    if assembly.is_incomplete:
+        assembly.fail_if_wrong()
+    return build_image(assembly, lay_out(assembly))
+
+
+def assemble_file(
+    path: Path, *, include_paths: Sequence[Path] = (), defines: Mapping[str, int] | None = None
+) -> Image:
+    """Assemble the program in a file; AssemblyError when it can't be read, too."""
+    try:
+        text = read_text(path, None)
+    except Mistake as mistake:
+        raise AssemblyError([Problem(mistake.message, Line("", str(path), 0), None)]) from mistake
+    return assemble(text, filename=str(path), include_paths=include_paths, defines=defines)

@@ -1,0 +1,41 @@
+"""Where included files are found: beside the including file, in given folders, in the packaged library."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from guestkit.errors import Mistake
+
+PACKAGED = Path(__file__).parent / "lib"
+"""The library that comes with guestkit."""
+_LARGEST_FILE = 64 << 20
+
+
+def find(name: str, folder: Path | None, include_paths: Sequence[Path], column: int | None) -> Path:
+    """Return the path of an included file; Mistake, saying where it was looked for, when there is none."""
+    if not name or "\0" in name:
+        raise Mistake("the name of a file is missing", column)
+    folders = [*([folder] if folder is not None else []), *include_paths, PACKAGED]
+    for candidate in folders:
+        path = candidate / name
+        if path.is_file():
+            return path
+    places = ", ".join(str(candidate) for candidate in folders)
+    raise Mistake(f'there is no file "{name}" in {places}', column)
+
+
+def read_bytes(path: Path, column: int | None) -> bytes:
+    """Return what a file contains; Mistake when it can't be read or is larger than any image."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise Mistake(f"{path} is larger than {_LARGEST_FILE >> 20} MiB", column)
+        return path.read_bytes()
+    except OSError as error:
+        raise Mistake(f"{path} can't be read: {error.strerror}", column) from error
+
+
+def read_text(path: Path, column: int | None) -> str:
+    """Return the text of a source file; Mistake when it can't be read or is no UTF-8."""
+    try:
+        return read_bytes(path, column).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Mistake(f"{path} is no text in UTF-8 (byte {error.start})", column) from error
