@@ -13,6 +13,7 @@ from pvemu.hypervisor.core import OVERHEAD, End, Hypervisor
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.log import Log
+from pvemu.hypervisor.timers import Timer
 from pvemu.services.console import ConsoleService
 from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
 
@@ -128,6 +129,12 @@ class Machine:
             outcome = Outcome.DEADLINE if end is End.DEADLINE else Outcome.IDLE
         return Result(outcome, reason, hypervisor.system_time())
 
+    def interrupt(self) -> None:
+        """Make `run` raise KeyboardInterrupt at its next turn; may be called from a signal handler."""
+        hypervisor = self.hypervisor
+        Timer(hypervisor.timers, _interrupted).set(0)
+        hypervisor.cpu.clock.deadline = 0
+
     def _build(self, image: bytes, memory: int, command_line: str, privileged: bool) -> BuiltDomain:
         domctl = Domctl(self.hypervisor)
         consoles = None
@@ -145,6 +152,10 @@ class Machine:
         if consoles is not None and built.console_frame is not None and built.console_port is not None:
             consoles.attach(built.domain.domid, built.console_frame, built.console_port, self._console)
         return built
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 def _machine_memory(memory: int, machine_memory: int | None) -> int:

@@ -1,0 +1,58 @@
+"""Reading a guest from a file: a kernel as it is, or source text that guestkit makes one of."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from guestkit import assemble
+from pvemu.abi.errors import PvemuError
+from pvemu.toolstack.compressed_kernel import MAX_UNPACKED_SIZE
+
+_ELF_MAGIC: Final = b"\x7fELF"
+_KINDS: Final = "give an ELF kernel, a compressed one, or guestkit source"
+
+
+class GuestFile(NamedTuple):
+    """A guest that was read: the kernel's bytes, and what guestkit had to say about its source."""
+
+    image: bytes
+    warnings: tuple[str, ...] = ()
+
+
+def read_guest(path: Path) -> GuestFile:
+    """The guest in a file: what it holds decides what it is, not its name.
+
+    Files that a source includes are looked for beside it.
+
+    Raises:
+        PvemuError: the file can't be read, or is empty or too large.
+        AssemblyError: it is source text with mistakes.
+    """
+    data = _read(path)
+    text = _as_source(data)
+    if text is None:
+        return GuestFile(data)
+    assembled = assemble(text, filename=str(path))
+    return GuestFile(assembled.elf, assembled.warnings)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_UNPACKED_SIZE + 1)
+    except OSError as error:
+        raise PvemuError(f"{path} can't be read ({error.strerror}): {_KINDS}") from error
+    if not data:
+        raise PvemuError(f"{path} is empty: {_KINDS}")
+    if len(data) > MAX_UNPACKED_SIZE:
+        raise PvemuError(f"{path} is larger than {MAX_UNPACKED_SIZE >> 20} MiB: {_KINDS}")
+    return data
+
+
+def _as_source(data: bytes) -> str | None:
+    """The text, if it can be source: UTF-8 without NUL, and not the beginning of an ELF file."""
+    if data.startswith(_ELF_MAGIC) or b"\0" in data:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None

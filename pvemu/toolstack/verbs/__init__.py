@@ -1,0 +1,1 @@
+"""The verbs of the `pvemu` command, one file each."""
