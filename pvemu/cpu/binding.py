@@ -5,6 +5,7 @@ plain ctypes call with prepared arguments costs a fraction of one. Only what the
 """
 
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import unicorn.unicorn_const as const
 import unicorn.x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
+from pvemu.cpu import abort_guard
 from pvemu.cpu.errors import EngineError
 
 #: The one build of the engine whose inner layout is known (see layout.py).
@@ -58,6 +60,10 @@ def library_version() -> str:
 class Engine:
     """One engine of the library: opened in 64-bit mode, which runs every mode of the processor.
 
+    Attributes:
+        state_address: host address of its CPU state, once it is known; only then can the engine be kept from
+            ending the process over code that it can't translate.
+
     Raises:
         EngineError: the library refuses to open, to map memory or to install a hook.
     """
@@ -69,6 +75,8 @@ class Engine:
         self._engine.ctl_exits_enabled(True)
         self._engine.ctl_set_exits([])
         self.handle: ctypes.c_void_p = self._engine._uch
+        self.state_address: int | None = None
+        self._guard = _abort_guard()
         self._keep: list[object] = []
         self._start = uclib.uc_emu_start
         self._stop = uclib.uc_emu_stop
@@ -97,9 +105,15 @@ class Engine:
 
     def start(self, address: int, count: int = 0) -> int:
         """Run from a linear address until stopped (or for `count` instructions); the library's status."""
-        return int(
-            self._start(self.handle, ctypes.c_uint64(address), _ZERO64, _ZERO64, ctypes.c_size_t(count))
-        )
+        guard, state = self._guard, self.state_address
+        entry = None if guard is None or state is None else guard.enter(state)
+        try:
+            return int(
+                self._start(self.handle, ctypes.c_uint64(address), _ZERO64, _ZERO64, ctypes.c_size_t(count))
+            )
+        finally:
+            if guard is not None and entry is not None:
+                guard.leave(*entry)
 
     def stop(self) -> None:
         """Make the run end before the next block of guest code."""
@@ -134,10 +148,22 @@ class Engine:
         return int(ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value or 0)
 
 
+@functools.cache
+def _abort_guard() -> abort_guard.AbortGuard | None:
+    """The process's guard; None on a host where it can't be had."""
+    try:
+        return abort_guard.AbortGuard(uclib)
+    except EngineError:
+        return None
+
+
 def describe_status(status: int) -> str:
     """The library's words for a status code."""
     return str(unicorn.UcError(status))
 
+
+#: The status with which a run ends at `int 6`, which the library takes for an invalid instruction.
+INVALID_INSTRUCTION: Final = int(unicorn.UC_ERR_INSN_INVALID)
 
 HOOK_INTERRUPT: Final = int(unicorn.UC_HOOK_INTR)
 HOOK_BLOCK: Final = int(unicorn.UC_HOOK_BLOCK)

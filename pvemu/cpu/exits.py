@@ -11,7 +11,7 @@ from typing import Final
 VMEXIT: Final = 0x100
 
 #: One more than the largest exit number.
-EXIT_NUMBERS: Final = VMEXIT + 0x402
+EXIT_NUMBERS: Final = VMEXIT + 0x403
 
 READ_CR: Final = VMEXIT + 0x00
 WRITE_CR: Final = VMEXIT + 0x10
@@ -25,6 +25,8 @@ RDTSCP: Final = VMEXIT + 0x87
 NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
 #: Not an SVM code: SYSCALL or SYSENTER, which AMD-V can't intercept. EIP is on the instruction.
 SYSCALL: Final = VMEXIT + 0x401
+#: Not an SVM code: the engine can't translate the block of code at EIP (see abort_guard.py).
+UNTRANSLATABLE: Final = VMEXIT + 0x402
 
 # Exception vectors (APM volume 2, section 8.2).
 DE, DB, NMI, BP, OF, BR, UD, NM, DF = range(9)

@@ -32,6 +32,7 @@ EFER: Final = 592
 
 ERROR_CODE: Final = 5384
 EXCEPTION_IS_INT: Final = 5388
+EXCEPTION_NEXT_EIP: Final = 5392  #: of a software interrupt: EIP past it
 OLD_EXCEPTION: Final = 5496
 
 # Fields of AMD-V: where the control block is, and what is intercepted.
@@ -57,6 +58,7 @@ CC_OP_EFLAGS: Final = 1
 
 # Bits of HFLAGS, which the engine derives from the processor's mode.
 HF_CPL: Final = 3
+HF_INHIBIT_IRQ: Final = 1 << 3  #: of the next instruction, which is then translated alone
 HF_CS32: Final = 1 << 4
 HF_SS32: Final = 1 << 5
 HF_ADDSEG: Final = 1 << 6

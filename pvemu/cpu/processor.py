@@ -35,6 +35,7 @@ _EFER: Final = 0x1D01  # SVME NXE LMA LME SCE
 _CR0_INDEX, _CR3_INDEX = layout.CR // 8, layout.CR // 8 + 3
 _EIP, _HFLAGS = layout.EIP // 8, layout.HFLAGS // 4
 _INT = layout.EXCEPTION_IS_INT // 4
+_NEXT_EIP = layout.EXCEPTION_NEXT_EIP // 8
 _OLD = layout.OLD_EXCEPTION // 4
 _HFLAGS_OF_SEGMENTS: Final = (
     layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
@@ -83,6 +84,7 @@ class Processor:
         self.engine.map(_PRIVATE_SIZE, ctypes.addressof(self._private_anchor), at=PRIVATE_BASE)
         self._vmcb = memoryview(self._private).cast("Q")
         self.exits: list[Callable[[], None]] = [self._unexpected] * exits.EXIT_NUMBERS
+        self.exits[exits.UNTRANSLATABLE] = self._untranslatable
         self.port_in: PortIn = lambda port, size: None
         self.port_out: PortOut = lambda port, size, value: False
         self.code_frames: set[int] = set()
@@ -125,6 +127,10 @@ class Processor:
                 raise failure
             if self._held_state is not None:
                 self._deliver_held()
+                continue
+            if status == binding.INVALID_INSTRUCTION:
+                u64[_EIP] = u64[_NEXT_EIP]
+                self._dispatch[exits.UD]()
                 continue
             if status:
                 raise EngineError(f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}")
@@ -306,6 +312,15 @@ class Processor:
         self.flush_tlb()
         self.window.u32[layout.ERROR_CODE // 4] = 0
         self._dispatch[self._held_exit]()
+
+    def _untranslatable(self) -> None:
+        """Some instruction of the block at EIP can't be translated: go there one by one, then it is invalid."""
+        u32 = self.window.u32
+        if u32[_HFLAGS] & layout.HF_INHIBIT_IRQ:
+            u32[_HFLAGS] &= ~layout.HF_INHIBIT_IRQ
+            self._dispatch[exits.EXCEPTION + exits.UD]()
+        else:
+            u32[_HFLAGS] |= layout.HF_INHIBIT_IRQ
 
     def _derive_hflags(self) -> None:
         """What the engine derives from the segment registers (QEMU: cpu_x86_load_seg_cache)."""

@@ -71,7 +71,8 @@ class LiveWindow(StateWindow):
     live = True
 
     def __init__(self, engine: Engine) -> None:
-        self._memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_address(_locate(engine))
+        engine.state_address = _locate(engine)
+        self._memory = (ctypes.c_ubyte * layout.STATE_SIZE).from_address(engine.state_address)
         super().__init__(memoryview(self._memory).cast("B"))
 
 
@@ -86,6 +87,10 @@ class ContextWindow(StateWindow):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        try:
+            engine.state_address = _locate(engine)
+        except EngineError:
+            pass  # the window does without; only the abort guard needs it
         self._context = ctypes.c_void_p()
         if uclib.uc_context_alloc(engine.handle, ctypes.byref(self._context)):
             raise EngineError("Unicorn could not allocate a context; run `pvemu doctor`")

@@ -33,7 +33,8 @@ GDT_VIRTUAL: Final = 0xFFFF_8200_0000_0000
 LDT_VIRTUAL: Final = GDT_VIRTUAL + (16 << PAGE_SHIFT)
 DESCRIPTOR_AREA_END: Final = LDT_VIRTUAL + (16 << PAGE_SHIFT)
 _L4_SLOT: Final = 260
-_LDT_L1_INDEX: Final = 16
+#: First entry of the LDT's pages in the L1 of the descriptor area.
+LDT_L1_INDEX: Final = 16
 GDT_LIMIT: Final = FIRST_RESERVED_GDT_BYTE + 0xFFF
 
 #: Entries of the L2 for the fourth GiB from here on are the hypervisor's.
@@ -116,11 +117,17 @@ def set_guest_root(hypervisor: "Hypervisor", vcpu: Vcpu, l3_mfn: int) -> None:
 
 
 def map_gdt(hypervisor: "Hypervisor", vcpu: Vcpu) -> None:
-    """Map the guest's GDT frames where the processor looks for them."""
+    """Map the guest's GDT frames where the processor looks for them; the rest reads as null descriptors."""
     for page in range(FIRST_RESERVED_GDT_PAGE):
-        mfn = vcpu.gdt_frames[page] if page < len(vcpu.gdt_frames) else None
-        entry = 0 if mfn is None else mfn << PAGE_SHIFT | _HYPERVISOR_FLAGS
-        hypervisor.ram.u64[(vcpu.descriptor_l1 << 9) + page] = entry
+        present = page < len(vcpu.gdt_frames)
+        mfn = vcpu.gdt_frames[page] if present else hypervisor.zero_frame
+        map_descriptor_page(hypervisor, vcpu, page, mfn)
+
+
+def map_descriptor_page(hypervisor: "Hypervisor", vcpu: Vcpu, index: int, mfn: int | None) -> None:
+    """Map a frame at an entry of the vCPU's descriptor area; None unmaps what is there."""
+    entry = 0 if mfn is None else mfn << PAGE_SHIFT | _HYPERVISOR_FLAGS
+    hypervisor.ram.u64[(vcpu.descriptor_l1 << 9) + index] = entry
 
 
 def load_descriptor_registers(hypervisor: "Hypervisor") -> None:

@@ -7,19 +7,21 @@ from typing import Final
 
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NUMBER
-from pvemu.abi.xen import DOMID_IO, DOMID_XEN, VIRQ_TIMER
+from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
 from pvemu.cpu import flags, layout
 from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.cpu.decode import Decoder
 from pvemu.cpu.processor import ClockKind, Processor, WindowKind
 from pvemu.hypervisor import families
 from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_channel import send_virq
-from pvemu.hypervisor.hypercall import ENOSYS, Words
+from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
 from pvemu.hypervisor.pv.inject import inject_upcall
+from pvemu.hypervisor.pv.ldt import drop_ldt
 from pvemu.hypervisor.pv.page_types import PageTypes
 from pvemu.hypervisor.pv.traps import PvTraps
 from pvemu.hypervisor.time import update_time
@@ -96,6 +98,8 @@ class Hypervisor:
         self.decoder = Decoder()
         self.page_types = PageTypes(self)
         self.domains: dict[int, Domain] = {}
+        self._owners = {domid: Domain.without_vcpus(self, domid) for domid in (DOMID_IO, DOMID_XEN)}
+        self._tlb_is_stale = False
         self.timers = Timers()
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
@@ -144,6 +148,7 @@ class Hypervisor:
         owner = self.domains.get(self.frames.owner[mfn])
         if owner is not None:
             owner.pages -= 1
+        self.flush_stale_tlb()
         self.m2p.forget(mfn)
         self.before_write(mfn)
         self.heap.free(mfn)
@@ -153,12 +158,39 @@ class Hypervisor:
         if mfn in self.cpu.code_frames:
             self.cpu.forget_code()
 
+    def is_special_page(self, mfn: int) -> bool:
+        """Whether a frame comes from the hypervisor's own heap (it may be shared with a guest)."""
+        return mfn >= self._xen_heap.first
+
+    def translations_changed(self, domain: Domain) -> None:
+        """A present L1 entry was changed: the processor may go on with the old one until the guest flushes."""
+        self._tlb_is_stale = True
+        domain.memory.flush()
+
+    def flush_stale_tlb(self) -> None:
+        """Make the processor forget translations that were changed since the last time."""
+        if self._tlb_is_stale:
+            self._tlb_is_stale = False
+            self.cpu.flush_tlb()
+
     def flush_tlb(self) -> None:
-        """Forget translations after page tables changed: the processor's and the door's."""
+        """Forget all translations, because upper levels or the base pointer changed."""
+        self._tlb_is_stale = False
         self.cpu.flush_tlb()
-        vcpu = self.loaded
-        if vcpu is not None:
-            vcpu.domain.memory.flush()
+        if self.loaded is not None:
+            self.loaded.domain.memory.flush()
+
+    def drop_ldt(self, vcpu: Vcpu) -> None:
+        """Forget the pages of a vCPU's LDT: they were found through the tables it leaves."""
+        drop_ldt(vcpu)
+
+    def foreign_domain(self, caller: Domain, domid: int) -> Domain | None:
+        """The domain that an operation on memory names: DOMID_SELF for the caller, never its own number."""
+        if domid == DOMID_SELF:
+            return caller
+        if domid == caller.domid:
+            return None
+        return self._owners.get(domid) or self.domains.get(domid)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -173,6 +205,14 @@ class Hypervisor:
     def cycle_of(self, nanoseconds: int) -> int:
         """The cycle at which a system time is reached."""
         return -(-nanoseconds * CYCLES_PER_SECOND // 1_000_000_000)
+
+    def charge(self, cycles: int) -> None:
+        """Let time pass for work that takes longer than an exit usually does."""
+        self.clock[0] += cycles
+
+    def preempt_due(self) -> bool:
+        """Whether a long hypercall has to stop, because its vCPU's time is up."""
+        return self.clock[0] > self.clock[1]
 
     def shorten_slice(self) -> None:
         """Make the running vCPU stop in time for a timer that was just set."""
@@ -292,10 +332,8 @@ class Hypervisor:
             if u32[_HFLAGS] & 3 == 1:
                 number = u32[0]
                 u64[0] = call(vcpu, number, u32) & 0xFFFFFFFF
-                if vcpu.hypercall_preempted:
-                    vcpu.hypercall_preempted = False
-                    u64[_EIP] -= 2
-                    u64[0] = number
+                if vcpu.continuation:
+                    self._restart_hypercall(vcpu)
             else:
                 refuse(vcpu)
             if 0 < u16[vcpu.info16] < 0x100:
@@ -313,6 +351,16 @@ class Hypervisor:
             return entry[0](vcpu, *entry[1](words))
         except HypercallError as error:
             return error.result
+        except Continuation as continuation:
+            vcpu.continuation = continuation.words
+            return number
+
+    def _restart_hypercall(self, vcpu: Vcpu) -> None:
+        """Let the guest make its hypercall again, with what is left of the arguments."""
+        for index, word in zip(ARGUMENT_INDEXES, vcpu.continuation, strict=False):
+            self._u64[index // 2] = word
+        vcpu.continuation = ()
+        self._u64[_EIP] = (self._u64[_EIP] - 2) & 0xFFFFFFFF
 
     def test_events(self, vcpu: Vcpu, *, resume_flag: int = 0) -> None:
         """On the way back into a guest: call it up if an event is pending and upcalls are not masked."""

@@ -7,6 +7,7 @@ from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE
 from pvemu.abi.sched import SHUTDOWN_crash
 from pvemu.abi.xen import DOMID_SELF, SIF_INITDOMAIN, SIF_PRIVILEGED, shared_info
 from pvemu.hypervisor.crash_report import report_crash
+from pvemu.hypervisor.iomem import iomem_flags, iomem_refusal
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestMemory
 from pvemu.memory.page_tables import COMPAT
@@ -52,6 +53,11 @@ class Domain:
         self.on_event: Callable[[int], None] | None = None
         self.vcpus = [Vcpu(self, number) for number in range(vcpus)]
 
+    @classmethod
+    def without_vcpus(cls, hypervisor: "Hypervisor", domid: int) -> "Domain":
+        """A domain that never runs: an owner of frames (DOMID_IO, DOMID_XEN)."""
+        return cls(hypervisor, domid, privileged=False, max_pages=0, vcpus=0)
+
     def __repr__(self) -> str:
         return f"d{self.domid}"
 
@@ -68,6 +74,10 @@ class Domain:
     def is_self(self, domid: int) -> bool:
         """Whether a domain id that the guest gave means this domain."""
         return domid in (DOMID_SELF, self.domid)
+
+    def iomem_flags(self, entry: int, mfn: int) -> int:
+        """What to flip in an L1 entry of this domain that maps memory which is no RAM; or a negative errno."""
+        return iomem_flags(entry, mfn) if self.privileged else iomem_refusal(mfn)
 
     def vcpu_info_address(self, vcpu_id: int) -> int:
         """Machine address of a vCPU's part of the shared_info page."""

@@ -16,7 +16,8 @@ from pvemu.hypervisor.pv import (
     descriptor_tables,
     iret,
     misc_hypercalls,
-    mm,
+    mmu_update,
+    mmuext,
     traps,
 )
 
@@ -30,7 +31,8 @@ MODULES = (
     event_channel,
     iret,
     misc_hypercalls,
-    mm,
+    mmu_update,
+    mmuext,
     multicall,
     sched_op,
     traps,

@@ -7,11 +7,13 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.xen import multicall_entry
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import PackedWords, hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
 _ENTRY: Final = struct.Struct("<8I")
 _RESULT_OFFSET: Final = multicall_entry.offset("result", 4)
+_ARGUMENTS_OFFSET: Final = multicall_entry.offset("args", 4)
 _IRET: Final = BY_NAME["iret"].number
 
 
@@ -27,9 +29,16 @@ def multicall(vcpu: Vcpu, call_list: int, count: int) -> int:
         raise HypercallError(Errno.EINVAL)
     vcpu.in_multicall = True
     try:
-        for at in range(call_list, call_list + count * _ENTRY.size, _ENTRY.size):
+        for index in range(count):
+            at = call_list + index * _ENTRY.size
+            if index and domain.hypervisor.preempt_due():
+                raise Continuation(at, count - index)
             number, _, *words = _ENTRY.unpack(domain.memory.copy_from_guest(at, _ENTRY.size))
             result = domain.hypervisor.call(vcpu, number, PackedWords(words))
+            if vcpu.continuation:
+                left, vcpu.continuation = vcpu.continuation, ()
+                domain.memory.copy_to_guest(at + _ARGUMENTS_OFFSET, struct.pack(f"<{len(left)}I", *left))
+                raise Continuation(at, count - index)
             if number == _IRET or domain.has_shut_down:
                 return result
             domain.memory.write_u32(at + _RESULT_OFFSET, result & 0xFFFFFFFF)

@@ -44,7 +44,9 @@ class Vcpu:
             pending and mask are read at once.
         kernel_selector, kernel_stack: the stack on which traps from ring 3 are delivered.
         cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it.
+        ldt_pages: machine frames of the pages of the LDT that the processor has used.
         debugreg: DR0 to DR7 as the guest set them.
+        continuation: the arguments with which a hypercall that stopped in the middle is to be made again.
         iopl: virtual I/O privilege level, 0 to 3.
     """
 
@@ -77,10 +79,11 @@ class Vcpu:
         self.gdt_entries = 0
         self.ldt_base = 0
         self.ldt_entries = 0
+        self.ldt_pages: dict[int, int] = {}
         self.debugreg = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self.iopl = 0
 
-        self.hypercall_preempted = False
+        self.continuation: tuple[int, ...] = ()
         self.in_multicall = False
         self.singleshot_timer: Timer | None = None
         self.periodic_timer: Timer | None = None

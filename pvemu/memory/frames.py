@@ -42,6 +42,9 @@ class Frames:
         pinned: whether the guest holds a type reference by MMUEXT_PIN.
         xen_l2: whether an L2 table serves the fourth GiB of a 32-bit guest, and so holds the
             hypervisor's entries (PGT_pae_xen_l2); part of the type.
+        partial: whether only the first `validated_entries` entries of a table hold references, because
+            its validation, or the opposite, was interrupted (PGT_partial). Nothing relies on its type then.
+        linear: above 0, how many entries of an L2 map other L2s as tables; below, by how many it is so mapped.
     """
 
     def __init__(self, number: int) -> None:
@@ -54,6 +57,9 @@ class Frames:
         self.validated = bytearray(number)
         self.pinned = bytearray(number)
         self.xen_l2 = bytearray(number)
+        self.partial = bytearray(number)
+        self.validated_entries = array("H", [0]) * number
+        self.linear = array("h", [0]) * number
 
     def assign(self, mfn: int, domid: int) -> None:
         """Give a free frame to a domain: one reference, no type."""
@@ -62,7 +68,7 @@ class Frames:
         self.allocated[mfn] = 1
         self.type[mfn] = PGT_NONE
         self.type_count[mfn] = 0
-        self.validated[mfn] = self.pinned[mfn] = self.xen_l2[mfn] = 0
+        self.validated[mfn] = self.pinned[mfn] = self.xen_l2[mfn] = self.partial[mfn] = self.linear[mfn] = 0
 
     def release(self, mfn: int) -> None:
         """Make a frame free again; its references must be gone."""

@@ -126,8 +126,12 @@ class GuestMemory:
             address += length
         return bytes(found)
 
+    def range_okay(self, address: int, size: int) -> bool:
+        """Whether a range of bytes lies below the hypervisor's part of the address space."""
+        return address + size <= self._limit
+
     def _check_range(self, address: int, size: int) -> None:
-        if not 0 <= address <= address + size <= self._limit:
+        if not self.range_okay(address, size):
             raise GuestFault(address)
 
     def _read_page(self, address: int) -> int:

@@ -9,8 +9,8 @@ from pvemu.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
 from pvemu.cpu import layout
 from pvemu.cpu.segments import Descriptor, null_segment
 from pvemu.hypervisor.address_space import FLAT_SEGMENTS
+from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.guest import GuestFault
 
 _BY_INDEX: Final = {selector & ~7: descriptor for selector, descriptor in FLAT_SEGMENTS.items()}
 #: Selectors of the flat segments in the form in which the processor caches them.
@@ -24,20 +24,20 @@ def read_descriptor(vcpu: Vcpu, selector: int) -> Descriptor | None:
     """The descriptor that a selector names in the vCPU's tables; None beyond their end."""
     index = selector >> 3
     if selector & _LOCAL:
-        if index >= vcpu.ldt_entries:
+        page = index >> 9
+        if index >= vcpu.ldt_entries or not (page in vcpu.ldt_pages or fault_in(vcpu, index * 8)):
             return None
-        try:
-            raw = vcpu.domain.memory.copy_from_guest(vcpu.ldt_base + index * 8, 8)
-        except GuestFault:
-            return None
-        return Descriptor.from_int(int.from_bytes(raw, "little"))
+        return _descriptor_at(vcpu, vcpu.ldt_pages[page], index)
     if index >= FIRST_RESERVED_GDT_ENTRY:
         return _BY_INDEX.get(selector & ~7)
     page = index >> 9
     if index == 0 or page >= len(vcpu.gdt_frames):
         return None
-    ram = vcpu.domain.hypervisor.ram
-    return Descriptor.from_int(ram.u64[(vcpu.gdt_frames[page] << 9) + (index & 511)])
+    return _descriptor_at(vcpu, vcpu.gdt_frames[page], index)
+
+
+def _descriptor_at(vcpu: Vcpu, mfn: int, index: int) -> Descriptor:
+    return Descriptor.from_int(vcpu.domain.hypervisor.ram.u64[(mfn << 9) + (index & 511)])
 
 
 def code_segment(vcpu: Vcpu, selector: int) -> bytes | None:

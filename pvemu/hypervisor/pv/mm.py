@@ -1,33 +1,45 @@
-"""Direct paging: the guest owns its page tables, and every change of them comes through here."""
+"""Direct paging: the guest owns its page tables, and every change of an entry comes through here."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
-from pvemu.abi.xen import UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_LOCAL
-from pvemu.hypervisor.address_space import set_guest_root
-from pvemu.hypervisor.hypercall import hypercall
+from pvemu.abi.xen import MMU_PT_UPDATE_PRESERVE_AD
+from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT, set_guest_root
+from pvemu.hypervisor.pv.entry_rules import (
+    COMPAT_L3_FORCED,
+    HARMLESS,
+    L1_DISALLOWED,
+    L1_DISALLOWED_PRIVILEGED,
+    TABLE_DISALLOWED,
+    XEN_L3_SLOT,
+)
+from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.frames import PGT_L1, PGT_L3
-from pvemu.memory.page_tables import COMPAT, PRESENT, entry_frame
+from pvemu.memory.frames import PGT_L3
+from pvemu.memory.page_tables import ACCESSED, COMPAT, DIRTY, LARGE, PRESENT, entry_frame
 from pvemu.memory.ram import PAGE_SHIFT
 
-_EINVAL: Final = -int(Errno.EINVAL)
+if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
+
+_EPERM: Final = -int(Errno.EPERM)
 _UPPER_LEVELS: Final = COMPAT.levels[:2]
-_LARGE: Final = 1 << 7
+_LEAF: Final = COMPAT.levels[2]
 
 
 def new_guest_cr3(vcpu: Vcpu, mfn: int) -> int:
-    """Make an L3 of the guest its root table; 0 or -EINVAL."""
+    """Make an L3 of the guest its root table; 0, RESTART or -EINVAL."""
     hypervisor = vcpu.domain.hypervisor
-    types = hypervisor.page_types
-    failure = types.get_page_and_type(mfn, vcpu.domain, PGT_L3)
-    if failure:
-        return failure
-    old = vcpu.cr3
-    set_guest_root(hypervisor, vcpu, mfn)
-    vcpu.domain.memory.set_root(mfn)
+    types, old = hypervisor.page_types, vcpu.cr3
+    if mfn != old:
+        failure = types.get_page_and_type(mfn, vcpu.domain, PGT_L3)
+        if failure:
+            return failure
+        set_guest_root(hypervisor, vcpu, mfn)
+        vcpu.domain.memory.set_root(mfn)
+    hypervisor.drop_ldt(vcpu)
     hypervisor.flush_tlb()
-    if old:
+    if old and old != mfn:
         types.put_page_and_type(old)
     return 0
 
@@ -35,56 +47,95 @@ def new_guest_cr3(vcpu: Vcpu, mfn: int) -> int:
 def l1_entry_address(vcpu: Vcpu, address: int) -> int | None:
     """Machine address of the L1 entry for a linear address in the guest's tables; None: there is none."""
     ram = vcpu.domain.hypervisor.ram
-    if not 0 <= address < 1 << 32:
-        return None
     frame = vcpu.cr3
     for level in _UPPER_LEVELS:
-        entry = ram.u64[(frame << 9) + COMPAT.index(level, address)]
-        if not entry & PRESENT or entry & _LARGE:
+        entry = ram.u64[(frame << 9) + (address >> level.shift & (level.entries - 1))]
+        if not entry & PRESENT or entry & LARGE:
             return None
         frame = entry_frame(entry)
-    return (frame << PAGE_SHIFT) + COMPAT.index(COMPAT.levels[2], address) * 8
+    return (frame << PAGE_SHIFT) + (address >> _LEAF.shift & (_LEAF.entries - 1)) * 8
 
 
-def mod_l1_entry(vcpu: Vcpu, entry_address: int, new: int) -> int:
-    """Replace an L1 entry of the guest, with all checks; 0 or a negative errno, and then nothing changed."""
-    hypervisor = vcpu.domain.hypervisor
-    ram, types = hypervisor.ram, hypervisor.page_types
-    old = ram.u64[entry_address >> 3]
+def mod_l1_entry(domain: "Domain", at: int, new: int, command: int, page_owner: "Domain") -> int:
+    """Replace an L1 entry of a domain with one for a frame of `page_owner`; 0 or a negative errno.
+
+    Args:
+        at: the entry's machine address divided by 8.
+        command: MMU_NORMAL_PT_UPDATE, or PRESERVE_AD to keep the accessed and dirty bits that are set.
+    """
+    hypervisor = domain.hypervisor
+    u64, types = hypervisor.ram.u64, hypervisor.page_types
+    old = u64[at]
     if new & PRESENT:
-        failure = types.get_page_from_l1e(new, vcpu.domain, vcpu.domain)
-        if failure:
-            return failure
-    ram.u64[entry_address >> 3] = new
+        if new & (L1_DISALLOWED_PRIVILEGED if domain.privileged else L1_DISALLOWED):
+            return EINVAL
+        if not (old ^ new) & ~HARMLESS:
+            u64[at] = new | old & (ACCESSED | DIRTY) if command == MMU_PT_UPDATE_PRESERVE_AD else new
+            hypervisor.translations_changed(domain)
+            return 0
+        result = types.get_page_from_l1e(new, domain, page_owner)
+        if result:
+            if result < 0:
+                return result
+            new ^= result
+    if command == MMU_PT_UPDATE_PRESERVE_AD:
+        new |= old & (ACCESSED | DIRTY)
+    u64[at] = new
     if old & PRESENT:
-        hypervisor.flush_tlb()
-    types.put_page_from_l1e(old)
+        hypervisor.translations_changed(domain)
+        types.put_page_from_l1e(old)
     return 0
 
 
-@hypercall("update_va_mapping")
-def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
-    """Replace the L1 entry that maps a linear address.
+def mod_l2_entry(domain: "Domain", at: int, new: int, command: int, _page_owner: "Domain") -> int:
+    """Replace an L2 entry; 0 or a negative errno. The hypervisor's slots are -EPERM."""
+    hypervisor = domain.hypervisor
+    u64, types, table = hypervisor.ram.u64, hypervisor.page_types, at >> 9
+    if hypervisor.frames.xen_l2[table] and at & 511 >= FIRST_XEN_L2_SLOT:
+        return _EPERM
+    old = u64[at]
+    if new & PRESENT:
+        if new & TABLE_DISALLOWED:
+            return EINVAL
+        if (old ^ new) & ~HARMLESS:
+            failure = types.get_page_from_l2e(new, table, domain)
+            if failure:
+                return failure
+        else:
+            old = 0
+    return _replace_upper(domain, at, new, command, old, table)
 
-    Old translations are always forgotten here, so the flush that the guest asks for only has to name
-    vCPUs that can be read.
-    """
-    hypervisor = vcpu.domain.hypervisor
-    entry_address = l1_entry_address(vcpu, address)
-    if entry_address is None:
-        return _EINVAL
-    table = entry_address >> PAGE_SHIFT
-    if not hypervisor.frames.get_page(table, vcpu.domain.domid):
-        return _EINVAL
-    try:
-        if hypervisor.frames.type[table] != PGT_L1:
-            return _EINVAL
-        failure = mod_l1_entry(vcpu, entry_address, value)
-    finally:
-        hypervisor.page_types.put_page(table)
-    if failure:
-        return failure
-    where = flush & ~UVMF_FLUSHTYPE_MASK
-    if flush & UVMF_FLUSHTYPE_MASK and where not in (UVMF_LOCAL, UVMF_ALL):
-        vcpu.domain.memory.read_u32(where)
+
+def mod_l3_entry(domain: "Domain", at: int, new: int, command: int, _page_owner: "Domain") -> int:
+    """Replace an L3 entry; 0 or a negative errno. Slot 3 and what lies behind it can't change: -EINVAL."""
+    hypervisor = domain.hypervisor
+    if at & 511 >= XEN_L3_SLOT:
+        return EINVAL
+    old = hypervisor.ram.u64[at]
+    if new & PRESENT:
+        if new & TABLE_DISALLOWED:
+            return EINVAL
+        new |= COMPAT_L3_FORCED
+        if (old ^ new) & ~HARMLESS:
+            failure = hypervisor.page_types.get_page_from_l3e(new, at & 511, domain)
+            if failure:
+                return failure
+        else:
+            old = 0
+    return _replace_upper(domain, at, new, command, old, None)
+
+
+def _replace_upper(
+    domain: "Domain", at: int, new: int, command: int, released: int, l2_table: int | None
+) -> int:
+    """Write an upper entry, forget translations, and give back what the old one held."""
+    hypervisor = domain.hypervisor
+    u64, types = hypervisor.ram.u64, hypervisor.page_types
+    u64[at] = new | u64[at] & (ACCESSED | DIRTY) if command == MMU_PT_UPDATE_PRESERVE_AD else new
+    hypervisor.flush_tlb()
+    if released & PRESENT:
+        if l2_table is None:
+            types.put_page_and_type(entry_frame(released))
+        else:
+            types.put_page_from_l2e(released, l2_table)
     return 0

@@ -20,6 +20,7 @@ from pvemu.hypervisor.pv.emul_priv_op import (
     read_tsc,
 )
 from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
+from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
 from pvemu.memory.guest import GuestFault
 
@@ -156,10 +157,11 @@ class PvTraps:
             inject_page_fault(vcpu, self._u32[_ERROR_CODE], address)
 
     def _descriptor_fault(self, vcpu: Vcpu, address: int) -> None:
-        """A selector named a descriptor in a page that is not there: #GP with the selector."""
-        local = address >= LDT_VIRTUAL
-        offset = address - (LDT_VIRTUAL if local else GDT_VIRTUAL)
-        inject_exception(vcpu, exits.GP, offset & _SELECTOR_BITS | (4 if local else 0))
+        """A selector named a descriptor in a page that is not mapped: one of the LDT is faulted in."""
+        if address < LDT_VIRTUAL:
+            inject_exception(vcpu, exits.GP, address - GDT_VIRTUAL & _SELECTOR_BITS)
+        elif not fault_in(vcpu, address - LDT_VIRTUAL):
+            inject_page_fault(vcpu, self._u32[_ERROR_CODE], vcpu.ldt_base + address - LDT_VIRTUAL)
 
     def _read_tsc(self, length: int) -> _Handle:
         def read_or_fault(vcpu: Vcpu) -> None:

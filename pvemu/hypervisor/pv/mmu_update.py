@@ -1,0 +1,171 @@
+"""The hypercalls that change entries of page tables: mmu_update and update_va_mapping."""
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from pvemu.abi.errno import Errno
+from pvemu.abi.errors import HypercallError
+from pvemu.abi.xen import (
+    DOMID_IO,
+    MMU_MACHPHYS_UPDATE,
+    MMU_NORMAL_PT_UPDATE,
+    MMU_PT_UPDATE_NO_TRANSLATE,
+    MMU_PT_UPDATE_PRESERVE_AD,
+    UVMF_ALL,
+    UVMF_FLUSHTYPE_MASK,
+    UVMF_INVLPG,
+    UVMF_LOCAL,
+    UVMF_TLB_FLUSH,
+)
+from pvemu.hypervisor.continuation import Batch
+from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.pv.mm import l1_entry_address, mod_l1_entry, mod_l2_entry, mod_l3_entry
+from pvemu.hypervisor.pv.page_types import EINVAL
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_WRITABLE
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
+
+_REQUEST: Final = struct.Struct("<QQ")
+_COMMAND_MASK: Final = 7
+_ENOSYS, _EPERM = -int(Errno.ENOSYS), -int(Errno.EPERM)
+_TABLE_UPDATES: Final = frozenset(
+    {MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_PT_UPDATE_NO_TRANSLATE}
+)
+_MODIFY: Final[dict[int, Callable[["Domain", int, int, int, "Domain"], int]]] = {
+    PGT_L1: mod_l1_entry,
+    PGT_L2: mod_l2_entry,
+    PGT_L3: mod_l3_entry,
+}
+
+
+def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
+    """The domain whose frames an operation is about; DOMID_SELF, not the caller's number, names the caller.
+
+    Raises:
+        HypercallError: ESRCH.
+    """
+    found = vcpu.domain.hypervisor.foreign_domain(vcpu.domain, domid)
+    if found is None:
+        raise HypercallError(Errno.ESRCH)
+    return found
+
+
+@hypercall("mmu_update")
+def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
+    """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
+
+    How many were done is written to `done_pointer`, unless that is 0 or can't be written. The upper half
+    of `foreign`, less one, names a domain whose page tables are meant.
+    """
+    batch = Batch(vcpu, requests, count, done_pointer, foreign, _REQUEST.size)
+    if batch.result is not None:
+        return batch.result
+    caller = vcpu.domain
+    table_owner = _table_owner(caller, foreign >> 16)
+    owner = page_owner(vcpu, foreign & 0xFFFF)
+    result = 0
+    for raw in batch.entries():
+        pointer, value = _REQUEST.unpack(raw)
+        result = _update(caller, table_owner, owner, pointer, value)
+        if result:
+            break
+    return batch.end(result)
+
+
+def _table_owner(caller: "Domain", number: int) -> "Domain":
+    """The domain whose page tables are meant; 0 means the caller. Raises HypercallError(ESRCH)."""
+    if number == 0:
+        return caller
+    found = caller.hypervisor.domains.get(number - 1)
+    if found is None:
+        raise HypercallError(Errno.ESRCH)
+    return found
+
+
+def _update(caller: "Domain", table_owner: "Domain", owner: "Domain", pointer: int, value: int) -> int:
+    """One update; 0, RESTART or a negative errno."""
+    command = pointer & _COMMAND_MASK
+    if command in _TABLE_UPDATES:
+        if owner is not caller and owner.domid != DOMID_IO and not caller.privileged:
+            return _EPERM
+        if table_owner is not caller and not caller.privileged:
+            return _EPERM
+        return _update_table(table_owner, owner, pointer >> 3, value, command)
+    if command == MMU_MACHPHYS_UPDATE:
+        if table_owner is not caller or (owner is not caller and not caller.privileged):
+            return _EPERM
+        return _update_machphys(owner, pointer >> 12, value & 0xFFFFFFFF)
+    return _ENOSYS
+
+
+def _update_table(table_owner: "Domain", owner: "Domain", at: int, value: int, command: int) -> int:
+    hypervisor = table_owner.hypervisor
+    frames, types, table = hypervisor.frames, hypervisor.page_types, at >> 9
+    if table >= frames.number or frames.owner[table] != table_owner.domid or not frames.count[table]:
+        return EINVAL
+    frames.count[table] += 1
+    try:
+        kind = frames.type[table]
+        if kind in _MODIFY and frames.type_count[table]:
+            if kind != PGT_L1 and owner is not table_owner:
+                return EINVAL
+            return _MODIFY[kind](table_owner, at, value, command, owner)
+        failure = types.get_page_type(table, PGT_WRITABLE)
+        if failure:
+            return failure
+        hypervisor.before_write(table)
+        hypervisor.ram.u64[at] = value
+        types.put_page_type(table)
+        return 0
+    finally:
+        types.put_page(table)
+
+
+def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
+    hypervisor = owner.hypervisor
+    frames = hypervisor.frames
+    if mfn >= frames.number or frames.owner[mfn] != owner.domid or not frames.count[mfn]:
+        return EINVAL
+    hypervisor.m2p.set(mfn, pfn)
+    return 0
+
+
+@hypercall("update_va_mapping")
+def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
+    """Replace the L1 entry that maps a linear address, and flush what is asked for."""
+    return _update_va_mapping(vcpu, address, value, flush, vcpu.domain)
+
+
+@hypercall("update_va_mapping_otherdomain")
+def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: int, domid: int) -> int:
+    """The same for a frame of another domain."""
+    owner = page_owner(vcpu, domid & 0xFFFF)
+    if owner is not vcpu.domain and not vcpu.domain.privileged:
+        return _EPERM
+    return _update_va_mapping(vcpu, address, value, flush, owner)
+
+
+def _update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int, owner: "Domain") -> int:
+    domain = vcpu.domain
+    hypervisor = domain.hypervisor
+    entry_address = l1_entry_address(vcpu, address)
+    if entry_address is None:
+        return EINVAL
+    frames, at = hypervisor.frames, entry_address >> 3
+    table = at >> 9
+    if frames.owner[table] != domain.domid or frames.type[table] != PGT_L1 or not frames.type_count[table]:
+        return EINVAL
+    result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
+    if result or not flush:
+        return result
+    kind, where = flush & UVMF_FLUSHTYPE_MASK, flush & ~UVMF_FLUSHTYPE_MASK
+    if kind in (UVMF_TLB_FLUSH, UVMF_INVLPG):
+        if where not in (UVMF_LOCAL, UVMF_ALL):
+            domain.memory.read_u32(where)
+        hypervisor.flush_stale_tlb()
+    return 0
+
+
