@@ -12,6 +12,8 @@ LONGEST: Final = 15
 _CACHE_LIMIT: Final = 4096
 
 _GENERAL: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
+_LOW_BYTES: Final = ("al", "cl", "dl", "bl")
+_HIGH_BYTES: Final = ("ah", "ch", "dh", "bh")
 _SEGMENTS: Final = {
     "es": layout.ES,
     "cs": layout.CS,
@@ -27,6 +29,7 @@ class Operand(NamedTuple):
 
     `kind` is "general", "control", "debug", "segment", "immediate", "memory" or "other"; `number` is the
     register's number or the immediate; the other fields describe a memory operand. `size` is in bytes.
+    `high` is set for AH, CH, DH and BH, whose number is that of the whole register.
     """
 
     kind: Literal["general", "control", "debug", "segment", "immediate", "memory", "other"]
@@ -37,6 +40,7 @@ class Operand(NamedTuple):
     scale: int = 1
     displacement: int = 0
     segment: int = layout.DS
+    high: bool = False
 
 
 class Instruction(NamedTuple):
@@ -98,6 +102,10 @@ class Decoder:
                 return Operand(kind, operand.size, int(name[2:]))  # type: ignore[arg-type]
         if name in _SEGMENTS:
             return Operand("segment", operand.size, _SEGMENTS[name])
+        if name in _LOW_BYTES:
+            return Operand("general", operand.size, _LOW_BYTES.index(name))
+        if name in _HIGH_BYTES:
+            return Operand("general", operand.size, _HIGH_BYTES.index(name), high=True)
         number = self._general(operand.reg)
         return Operand("other", operand.size) if number is None else Operand("general", operand.size, number)
 

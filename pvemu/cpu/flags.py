@@ -83,6 +83,8 @@ def _bmi(_dst: int, src: int, _src2: int, _bits: int) -> int:
 #: Values 2 and up of CC_OP come in fours: operand sizes of 8, 16, 32 and 64 bits.
 _SIZED: Final[tuple[_Rule, ...]] = (_mul, _add, _adc, _sub, _sbb, _logic, _inc, _dec, _shl, _sar, _bmi)
 _FIRST_SIZED: Final = 2
+#: Their numbers, for `set_lazy`.
+MUL, ADD, ADC, SUB, SBB, LOGIC, INC, DEC, SHL, SAR = range(10)
 _FIRST_UNSIZED: Final = _FIRST_SIZED + 4 * len(_SIZED)
 
 #: The rest: all six flags from (CC_DST, CC_SRC, CC_SRC2).
@@ -107,6 +109,13 @@ def arithmetic_flags(operation: int, dst: int, src: int, src2: int) -> int:
     dst &= mask
     result = _SIZED[kind](dst, src & mask, src2 & mask, bits)
     return result | _EVEN_PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if _sign(dst, bits) else 0)
+
+
+def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2: int = 0) -> None:
+    """Leave the arithmetic flags of an operation (ADD to SAR) on operands of `size` bytes in lazy form."""
+    u64 = window.u64
+    window.u32[_OP] = _FIRST_SIZED + 4 * kind + size.bit_length() - 1
+    u64[_DST], u64[_SRC], u64[_SRC2] = dst, src, src2
 
 
 def read_eflags(window: StateWindow) -> int:

@@ -3,6 +3,7 @@
 from pvemu.hypervisor import (
     console_io,
     event_channel,
+    memory_op,
     multicall,
     sched_op,
     vcpu_op,
@@ -33,6 +34,7 @@ MODULES = (
     misc_hypercalls,
     mmu_update,
     mmuext,
+    memory_op,
     multicall,
     sched_op,
     traps,

@@ -27,6 +27,10 @@ PAGE_SIZE: Final = 4096
 _MAGIC: Final = b"xen-3.0-x86_32p"
 _WORD: Final = 4
 
+#: Frames that a domU may have beyond its memory, as xl gives it (1 MiB); domain 0 may have any number.
+SLACK_PAGES: Final = 256
+NO_LIMIT: Final = 0xFFFFFFFF
+
 _HYPERCALL_STUB_SIZE: Final = 32
 _HYPERCALL_STUBS: Final = PAGE_SIZE // _HYPERCALL_STUB_SIZE
 _FILLER: Final = b"\xcc"
@@ -88,7 +92,8 @@ def build_domain(
     if len(line) >= MAX_GUEST_CMDLINE:
         raise CommandLineTooLong(len(line), MAX_GUEST_CMDLINE - 1)
     layout = plan_domain(load_kernel(image), memory_pages=pages, privileged=privileged, module=module)
-    domain = domctl.create_domain(domid, privileged=privileged, pages=pages)
+    limit = NO_LIMIT if privileged else pages + SLACK_PAGES
+    domain = domctl.create_domain(domid, privileged=privileged, pages=limit)
     if privileged and layout.kernel.features_supported & 1 << XENFEAT_pae_pgdir_above_4gb:
         domain.vm_assist |= 1 << VMASST_TYPE_pae_extended_cr3
     memory = _Memory(domctl, domain, domctl.populate_physmap(domain, pages))

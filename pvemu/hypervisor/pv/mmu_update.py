@@ -167,5 +167,3 @@ def _update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int, owner: 
             domain.memory.read_u32(where)
         hypervisor.flush_stale_tlb()
     return 0
-
-

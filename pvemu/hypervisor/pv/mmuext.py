@@ -177,4 +177,3 @@ _COMMANDS: Final[dict[int, _Command]] = {
     MMUEXT_MARK_SUPER: _always(_EOPNOTSUPP),
     MMUEXT_UNMARK_SUPER: _always(_EOPNOTSUPP),
 }
-

@@ -21,8 +21,10 @@ from pvemu.hypervisor.pv.emul_priv_op import (
 )
 from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
 from pvemu.hypervisor.pv.ldt import fault_in
+from pvemu.hypervisor.pv.ro_page_fault import emulate_store
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
 from pvemu.memory.guest import GuestFault
+from pvemu.memory.page_tables import FAULT_WRITE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
@@ -153,8 +155,10 @@ class PvTraps:
         address = self._cpu.fault_address
         if GDT_VIRTUAL <= address < DESCRIPTOR_AREA_END:
             self._descriptor_fault(vcpu, address)
-        else:
-            inject_page_fault(vcpu, self._u32[_ERROR_CODE], address)
+        elif not (error_code := self._u32[_ERROR_CODE]) & FAULT_WRITE or not emulate_store(
+            vcpu, address, error_code
+        ):
+            inject_page_fault(vcpu, error_code, address)
 
     def _descriptor_fault(self, vcpu: Vcpu, address: int) -> None:
         """A selector named a descriptor in a page that is not mapped: one of the LDT is faulted in."""

@@ -1,0 +1,116 @@
+"""XENMEM_exchange: a domain gives frames back and gets as many others, in extents of another size."""
+
+from typing import Any, Final
+
+from pvemu.abi.errno import Errno
+from pvemu.abi.errors import HypercallError
+from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
+from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.physmap import max_order
+from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.guest import GuestFault
+from pvemu.memory.heap import OutOfFrames
+
+_DONE: Final = xen_memory_exchange.offset("nr_exchanged", 4)
+_LONG: Final = 1 << 32
+
+
+def exchange(vcpu: Vcpu, argument: int) -> int:
+    """Exchange extents chunk by chunk; a chunk is as large as the larger of the two extent sizes.
+
+    Raises:
+        HypercallError: EPERM, an extent too large; EINVAL, sizes that don't match or frames in use;
+            EFAULT; ESRCH; ENOMEM. What was exchanged before is in nr_exchanged.
+    """
+    memory, word = vcpu.domain.memory, vcpu.domain.word
+    request = xen_memory_exchange.unpack(
+        word, memory.copy_from_guest(argument, xen_memory_exchange.size(word))
+    )
+    given, wanted = getattr(request, "in"), request.out
+    domain = _check(vcpu, request, given, wanted)
+    if request.nr_exchanged == given.nr_extents:
+        return 0
+    per_chunk = 1 << max(wanted.extent_order - given.extent_order, 0)
+    done = request.nr_exchanged - request.nr_exchanged % per_chunk
+    first = done
+    while done + per_chunk <= given.nr_extents:
+        if done != first and vcpu.domain.hypervisor.preempt_due():
+            memory.write_u32(argument + _DONE, done)
+            raise Continuation(XENMEM_exchange, argument)
+        try:
+            _exchange_chunk(vcpu, domain, given, wanted, done, per_chunk)
+        except HypercallError:
+            memory.write_u32(argument + _DONE, done)
+            raise
+        done += per_chunk
+    memory.write_u32(argument + _DONE, given.nr_extents)
+    return 0
+
+
+def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> Domain:
+    if max(given.extent_order, wanted.extent_order) > max_order(vcpu.domain):
+        raise HypercallError(Errno.EPERM)
+    if (
+        request.nr_exchanged > given.nr_extents
+        or given.domid != wanted.domid
+        or given.nr_extents << given.extent_order >= _LONG
+        or given.nr_extents << given.extent_order != wanted.nr_extents << wanted.extent_order
+    ):
+        raise HypercallError(Errno.EINVAL)
+    for extents in (given, wanted):
+        if not vcpu.domain.memory.range_okay(extents.extent_start, extents.nr_extents * 4):
+            raise HypercallError(Errno.EFAULT)
+    caller = vcpu.domain
+    domain = caller if caller.is_self(given.domid) else caller.hypervisor.domains.get(given.domid)
+    if domain is None:
+        raise HypercallError(Errno.ESRCH)
+    if domain is not caller and not caller.privileged:
+        raise HypercallError(Errno.EPERM)
+    return domain
+
+
+def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: int, per_chunk: int) -> None:
+    memory, hypervisor = vcpu.domain.memory, domain.hypervisor
+    frames, types = hypervisor.frames, hypervisor.page_types
+    old: list[int] = []
+    for extent in range(done, done + per_chunk):
+        first = memory.read_u32(given.extent_start + extent * 4)
+        old.extend(range(first, first + (1 << given.extent_order)))
+    if len(set(old)) != len(old) or not all(_is_unused(domain, mfn) for mfn in old):
+        raise HypercallError(Errno.EINVAL)
+    number = len(old) >> wanted.extent_order
+    new: list[int] = []
+    try:
+        for _ in range(number):
+            new.append(hypervisor.heap.allocate(domain.domid, wanted.extent_order))
+    except OutOfFrames as none_left:
+        for mfn in new:
+            for page in range(1 << wanted.extent_order):
+                hypervisor.heap.free(mfn + page)
+        raise HypercallError(Errno.ENOMEM) from none_left
+    domain.pages += len(old)
+    for mfn in old:
+        frames.allocated[mfn] = 0
+        types.put_page(mfn)
+    first_out = (done << given.extent_order) >> wanted.extent_order
+    fault: GuestFault | None = None
+    for index, mfn in enumerate(new):
+        at = wanted.extent_start + (first_out + index) * 4
+        try:
+            pfn = memory.read_u32(at)
+            for page in range(1 << wanted.extent_order):
+                hypervisor.m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
+            memory.write_u32(at, mfn)
+        except GuestFault as failed:
+            fault = failed
+    if fault is not None:
+        raise fault
+
+
+def _is_unused(domain: Domain, mfn: int) -> bool:
+    """Whether a frame belongs to the domain and nothing refers to it but the allocation."""
+    frames = domain.hypervisor.frames
+    if mfn >= frames.number or frames.owner[mfn] != domain.domid:
+        return False
+    return bool(frames.allocated[mfn]) and frames.count[mfn] == 1 and frames.type_count[mfn] == 0

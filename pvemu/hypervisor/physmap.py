@@ -1,0 +1,43 @@
+"""A domain's frames coming and going: allocation up to its limit, and release of what it gives back."""
+
+from typing import Final
+
+from pvemu.hypervisor.domain import Domain
+from pvemu.memory.heap import OutOfFrames
+
+#: The largest extent that a guest may ask for, as an order (Xen's defaults for a domU and for domain 0).
+_MAX_ORDER: Final = 9
+_MAX_ORDER_PRIVILEGED: Final = 12
+
+
+def max_order(domain: Domain) -> int:
+    """The largest order of an extent that a domain may name."""
+    return _MAX_ORDER_PRIVILEGED if domain.privileged else _MAX_ORDER
+
+
+def allocate_extent(domain: Domain, order: int) -> int | None:
+    """Give a domain 2**order frames; the first mfn, or None beyond its limit or without free memory."""
+    pages = 1 << order
+    if domain.pages + pages > domain.max_pages:
+        return None
+    try:
+        mfn = domain.hypervisor.heap.allocate(domain.domid, order)
+    except OutOfFrames:
+        return None
+    domain.pages += pages
+    return mfn
+
+
+def release_frame(domain: Domain, mfn: int) -> bool:
+    """Take the domain's own reference off a frame; it is free when nothing else refers to it.
+
+    False: the frame is not the domain's, or the reference was given back before.
+    """
+    frames, types = domain.hypervisor.frames, domain.hypervisor.page_types
+    if not frames.get_page(mfn, domain.domid):
+        return False
+    if frames.allocated[mfn]:
+        frames.allocated[mfn] = 0
+        types.put_page(mfn)
+    types.put_page(mfn)
+    return True
