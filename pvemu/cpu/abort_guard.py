@@ -1,4 +1,4 @@
-"""Stands in front of the engine's abort(): code that it can't translate becomes an exit, not the end of the process.
+"""Stands in front of the engine's abort(): code that it can't translate is an exit, not the process's end.
 
 The engine's translator has assertions that a guest can trip (LOCK BT with a register operand is one). They
 call abort(), through a slot of the library's table of imported functions. That slot is made to point to a
@@ -60,7 +60,9 @@ class AbortGuard:
         ctypes.c_uint64.from_address(slot).value = ctypes.addressof(self._anchor)
 
     def enter(self, state: int) -> tuple[int, int]:
-        """Say that this thread is about to run the engine whose CPU state is at a host address; what to `leave` with.
+        """Say that this thread is about to run the engine whose CPU state is at a host address.
+
+        Gives what `leave` is to be called with.
 
         Raises:
             EngineError: more threads run guests at once than the table holds (about 250).
@@ -100,7 +102,7 @@ def imported_function_slot(library: ctypes.CDLL, name: bytes) -> int:
             continue
         name_offset = ctypes.c_uint32.from_address(symbols + 24 * (info >> 32)).value
         if ctypes.string_at(strings + name_offset, len(name) + 1) == name + b"\0":
-            return base + offset
+            return base + int(offset)
     raise EngineError(f"Unicorn does not import {name.decode()}; run `pvemu doctor`")
 
 
@@ -123,7 +125,8 @@ def _base(library: ctypes.CDLL) -> int:
     info = _Info()
     if not ctypes.CDLL(None).dladdr(ctypes.cast(library.uc_open, ctypes.c_void_p), ctypes.byref(info)):
         raise EngineError("the Unicorn library was not found in memory; run `pvemu doctor`")
-    return int(info.base)
+    base: int = info.base
+    return base
 
 
 def _dynamic_section(base: int) -> Iterator[tuple[int, int]]:

@@ -91,6 +91,10 @@ class Engine:
         """Make `size` bytes of host memory the physical memory from address `at`."""
         self._engine.mem_map_ptr(at, size, unicorn.UC_PROT_ALL, host_address)
 
+    def map_nothing(self, start: int, end: int) -> None:
+        """Make an empty bus of the addresses from `start` up to `end`: they read as ones, writes are lost."""
+        self._engine.mmio_map(start, end - start, _read_nothing, None, _write_nothing, None)
+
     def write_register(self, name: str, value: object) -> None:
         """Set a register by the binding's name (slow: several microseconds)."""
         self._engine.reg_write(getattr(x86, f"UC_X86_REG_{name}"), value)
@@ -102,6 +106,11 @@ class Engine:
     def write_msr(self, number: int, value: int) -> None:
         """Set a model-specific register of the emulated processor."""
         self._engine.msr_write(number, value)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether code that the engine can't translate is an exit, and not the end of the process."""
+        return self._guard is not None and self.state_address is not None
 
     def start(self, address: int, count: int = 0) -> int:
         """Run from a linear address until stopped (or for `count` instructions); the library's status."""
@@ -148,6 +157,14 @@ class Engine:
         return int(ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value or 0)
 
 
+def _read_nothing(_engine: object, _offset: int, size: int, _data: object) -> int:
+    return (1 << 8 * size) - 1
+
+
+def _write_nothing(_engine: object, _offset: int, _size: int, _value: int, _data: object) -> None:
+    pass
+
+
 @functools.cache
 def _abort_guard() -> abort_guard.AbortGuard | None:
     """The process's guard; None on a host where it can't be had."""
@@ -162,6 +179,8 @@ def describe_status(status: int) -> str:
     return str(unicorn.UcError(status))
 
 
+#: The status with which a run ends when code was to be fetched where nothing is.
+NO_CODE: Final = int(unicorn.UC_ERR_FETCH_PROT)
 #: The status with which a run ends at `int 6`, which the library takes for an invalid instruction.
 INVALID_INSTRUCTION: Final = int(unicorn.UC_ERR_INSN_INVALID)
 

@@ -15,6 +15,9 @@ from pvemu.cpu.state_window import ContextWindow
 
 _CLI, _HLT, _UD2, _RDTSC = b"\xfa", b"\xf4", b"\x0f\x0b", b"\x0f\x31"
 _INT82: Final = b"\xcd\x82"
+_INT6: Final = b"\xcd\x06"
+#: lock btr ecx, eax: an invalid instruction, over which the engine's translator trips.
+_LOCK_BTR: Final = b"\xf0\x0f\xb3\xc1"
 _COUNT: Final = 0x76543210
 
 
@@ -108,6 +111,17 @@ def _exits(laboratory: Laboratory) -> Iterator[Check]:
     yield expect("int 0x82 arrives as its number, EIP past it", _INT82, 1, 0x82, CODE + 2)
     was_int = laboratory.exit is not None and laboratory.exit.was_int == 1
     yield Check("int n leaves its mark in the state", was_int, repr(laboratory.exit))
+    status = laboratory.run_status(1, _INT6)
+    eip = laboratory.window.u64[layout.EXCEPTION_NEXT_EIP // 8]
+    yield Check(
+        "int 6 ends the run, and leaves EIP past it in the state",
+        (status, eip) == (binding.INVALID_INSTRUCTION, CODE + 2),
+        f"status {status}, EIP 0x{eip:x}",
+    )
+    if laboratory.engine.guarded:
+        yield expect(
+            "code that can't be translated is an exit on its block", _LOCK_BTR, 1, exits.UNTRANSLATABLE, CODE
+        )
     yield expect(
         "an intercepted rdtsc is an exit on the instruction",
         *(_RDTSC, 1, exits.RDTSC, CODE),

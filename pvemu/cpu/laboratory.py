@@ -65,12 +65,16 @@ class Laboratory:
 
     def run(self, ring: int, code: bytes, *, intercept: int = 0, count: int = 0) -> Exit | None:
         """Run code in a ring until its first exit, which is returned; None when there was none."""
+        self.run_status(ring, code, intercept=intercept, count=count)
+        return self.exit
+
+    def run_status(self, ring: int, code: bytes, *, intercept: int = 0, count: int = 0) -> int:
+        """Run code in a ring until its first exit, kept in `exit`, or another end; the library's status."""
         self.memory[CODE : CODE + len(code)] = code
         self.engine.flush_code()
         self._enter(ring, intercept)
         self.exit = None
-        self.engine.start(CODE, count)
-        return self.exit
+        return self.engine.start(CODE, count)
 
     def handle_words(self) -> tuple[int, ...]:
         """The first words of the engine's main structure, where its instruction counter is."""

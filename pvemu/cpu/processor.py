@@ -22,8 +22,9 @@ from pvemu.cpu.state_window import ContextWindow, LiveWindow, StateWindow
 WindowKind = Literal["live", "context"]
 ClockKind = Literal["auto", "block", "count"]
 
-#: The processor's own pages (control block, empty page table) lie above all RAM, at 64 GiB.
-PRIVATE_BASE: Final = 1 << 36
+#: The processor's own pages (control block, empty page table) lie where no page-table entry can lead: entries
+#: have 40 address bits.
+PRIVATE_BASE: Final = 1 << 40
 _EMPTY_TABLE: Final = PRIVATE_BASE + 0x1000
 _PRIVATE_SIZE: Final = 0x2000
 
@@ -79,6 +80,7 @@ class Processor:
         self.engine = Engine()
         self.window: StateWindow = (LiveWindow if window == "live" else ContextWindow)(self.engine)
         self.engine.map(ram_size, ram_address)
+        self.engine.map_nothing(ram_size, PRIVATE_BASE)
         self._private = mmap.mmap(-1, _PRIVATE_SIZE)
         self._private_anchor = ctypes.c_char.from_buffer(self._private)
         self.engine.map(_PRIVATE_SIZE, ctypes.addressof(self._private_anchor), at=PRIVATE_BASE)
@@ -131,6 +133,9 @@ class Processor:
             if status == binding.INVALID_INSTRUCTION:
                 u64[_EIP] = u64[_NEXT_EIP]
                 self._dispatch[exits.UD]()
+                continue
+            if status == binding.NO_CODE:
+                self._untranslatable()
                 continue
             if status:
                 raise EngineError(f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}")
@@ -314,7 +319,7 @@ class Processor:
         self._dispatch[self._held_exit]()
 
     def _untranslatable(self) -> None:
-        """Some instruction of the block at EIP can't be translated: go there one by one, then it is invalid."""
+        """An instruction of the block at EIP can't be translated: go there one by one; it is invalid."""
         u32 = self.window.u32
         if u32[_HFLAGS] & layout.HF_INHIBIT_IRQ:
             u32[_HFLAGS] &= ~layout.HF_INHIBIT_IRQ

@@ -5,6 +5,7 @@ the fallback where that structure can't be found: the same bytes, copied out and
 `uc_context_save` and `uc_context_restore`.
 """
 
+import contextlib
 import ctypes
 import random
 import struct
@@ -87,10 +88,8 @@ class ContextWindow(StateWindow):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        try:
+        with contextlib.suppress(EngineError):  # the window does without; only the abort guard needs it
             engine.state_address = _locate(engine)
-        except EngineError:
-            pass  # the window does without; only the abort guard needs it
         self._context = ctypes.c_void_p()
         if uclib.uc_context_alloc(engine.handle, ctypes.byref(self._context)):
             raise EngineError("Unicorn could not allocate a context; run `pvemu doctor`")

@@ -5,20 +5,27 @@ them, and its instruction pointer goes back onto the call; the guest never notic
 hypercall_create_continuation).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import signed
 from pvemu.memory.guest import GuestFault
+from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
 
 #: Bit of a batch's count that says: this call goes on with one that was stopped.
 PREEMPTED: Final = 1 << 31
-_RESTART: Final = -int(Errno.ERESTART)
+RESTART: Final = -int(Errno.ERESTART)
+
+#: Cycles of virtual time that one request of a batch takes.
+REQUEST_COST: Final = 200
+
+#: Carries out requests from bytes, as many as they hold; how many were done, and 0, RESTART or an error.
+CarryOut = Callable[[bytes], tuple[int, int]]
 
 
 class Continuation(Exception):
@@ -29,84 +36,69 @@ class Continuation(Exception):
         self.words = words
 
 
-class Batch:
+def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, carry_out: CarryOut) -> int:
     """The common frame of mmu_update and mmuext_op: a list of requests, a done count, a foreign domain.
 
-    Args:
-        pointer, count: the list; `count` may carry PREEMPTED.
-        done_pointer: where the number of requests done is written; 0 for nowhere.
-        foreign: the domain argument.
-        size: bytes of a request.
+    Requests are read a page at a time. Between pages, and after a request that says RESTART, the call may
+    stop and go on later; so it does while tables that lost their last use still hold references.
 
-    Attributes:
-        result: set when there is nothing to do but return it.
+    Args:
+        arguments: pointer to the list, count (it may carry PREEMPTED), pointer to the done count (0: none),
+            foreign domain.
+        size: bytes of a request.
 
     Raises:
         HypercallError: EFAULT, the list reaches into the hypervisor's part of the address space.
+        Continuation: time was up.
     """
-
-    def __init__(
-        self, vcpu: "Vcpu", pointer: int, count: int, done_pointer: int, foreign: int, size: int
-    ) -> None:
-        self._vcpu, self._memory = vcpu, vcpu.domain.memory
-        self._types = vcpu.domain.hypervisor.page_types
-        self._pointer, self._done_pointer, self._foreign, self._size = pointer, done_pointer, foreign, size
-        self.result: int | None = None
-        self._done_before = 0
-        self._done = 0
-        self._fault = 0
-        if not self._types.finish():
-            raise Continuation(pointer, count, done_pointer, foreign)
+    pointer, count, done_pointer, foreign = arguments
+    domain = vcpu.domain
+    hypervisor, memory, types = domain.hypervisor, domain.memory, domain.hypervisor.page_types
+    before = 0
+    if types.demoting and not types.finish():
+        raise Continuation(*arguments)
+    if count & PREEMPTED:
         if count == PREEMPTED and pointer == 0:
-            self.result = signed(foreign)
-            return
-        if count & PREEMPTED:
-            count &= ~PREEMPTED
-            self._done_before = self._read_done()
-        self._count = count
-        if not self._memory.range_okay(pointer, count * size):
-            raise HypercallError(Errno.EFAULT)
-
-    def entries(self) -> Iterator[bytes]:
-        """The requests, one after the other, as long as there is time; the caller leaves at a failure."""
-        hypervisor = self._vcpu.domain.hypervisor
-        while self._done < self._count:
-            if self._done and (hypervisor.preempt_due() or not self._types.finish()):
-                self._fault = _RESTART
-                return
-            try:
-                raw = self._memory.copy_from_guest(self._pointer + self._done * self._size, self._size)
-            except GuestFault as fault:
-                self._fault = fault.result
-                return
-            yield raw
-            self._done += 1
-
-    def end(self, result: int) -> int:
-        """Write the done count and return the result, or go on later."""
-        result = result or self._fault
-        self._write_done()
-        if result == _RESTART:
-            left = self._count - self._done | PREEMPTED
-            raise Continuation(
-                self._pointer + self._done * self._size, left, self._done_pointer, self._foreign
-            )
-        if not self._types.finish():
-            raise Continuation(0, PREEMPTED, 0, result & 0xFFFFFFFF)
-        return result
-
-    def _read_done(self) -> int:
-        if not self._done_pointer:
-            return 0
+            return signed(foreign)
+        count &= ~PREEMPTED
+        before = _read_done(vcpu, done_pointer)
+    if not memory.range_okay(pointer, count * size):
+        raise HypercallError(Errno.EFAULT)
+    done = result = 0
+    while done < count:
+        if done and (hypervisor.preempt_due() or (types.demoting and not types.finish())):
+            result = RESTART
+            break
+        whole = max((PAGE_SIZE - (pointer & PAGE_MASK)) // size, 1)
         try:
-            return self._memory.read_u32(self._done_pointer)
-        except GuestFault:
-            return 0
+            raw = memory.copy_from_guest(pointer, min(whole, count - done) * size)
+        except GuestFault as fault:
+            result = fault.result
+            break
+        some, result = carry_out(raw)
+        done += some
+        pointer += some * size
+        hypervisor.charge(some * REQUEST_COST)
+        if result:
+            break
+    if done_pointer:
+        _write_done(vcpu, done_pointer, before + done)
+    if result == RESTART:
+        raise Continuation(pointer, count - done | PREEMPTED, done_pointer, foreign)
+    if types.demoting and not types.finish():
+        raise Continuation(0, PREEMPTED, 0, result & 0xFFFFFFFF)
+    return result
 
-    def _write_done(self) -> None:
-        if not self._done_pointer:
-            return
-        try:
-            self._memory.write_u32(self._done_pointer, (self._done_before + self._done) & 0xFFFFFFFF)
-        except GuestFault:
-            return  # real Xen does not mind either (golden: mmu_update-done-badptr-hv)
+
+def _read_done(vcpu: "Vcpu", done_pointer: int) -> int:
+    try:
+        return vcpu.domain.memory.read_u32(done_pointer) if done_pointer else 0
+    except GuestFault:
+        return 0
+
+
+def _write_done(vcpu: "Vcpu", done_pointer: int, done: int) -> None:
+    try:
+        vcpu.domain.memory.write_u32(done_pointer, done & 0xFFFFFFFF)
+    except GuestFault:
+        return  # real Xen does not mind either (golden: mmu_update-done-badptr-hv)

@@ -21,6 +21,7 @@ from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
 from pvemu.hypervisor.pv.inject import inject_upcall
+from pvemu.hypervisor.pv.l1_entry import make_mod_l1_entry
 from pvemu.hypervisor.pv.ldt import drop_ldt
 from pvemu.hypervisor.pv.page_types import PageTypes
 from pvemu.hypervisor.pv.traps import PvTraps
@@ -67,6 +68,8 @@ class Hypervisor:
         current: the vCPU whose state is on it; loaded: the same, None before the first one is.
         m2p: the machine-to-physical map.
         domains: by domain id.
+        mod_l1_entry: replaces an entry of an L1 (pv/l1_entry.py).
+        tlb_is_stale: the processor may still use a translation that was changed.
         counters: how often each hypercall was made, by number.
         console_output: called with what domain 0 writes to the console; console_input: what it can read.
 
@@ -97,9 +100,10 @@ class Hypervisor:
         self.exit_cost = EXIT_COST
         self.decoder = Decoder()
         self.page_types = PageTypes(self)
+        self.mod_l1_entry = make_mod_l1_entry(self)
         self.domains: dict[int, Domain] = {}
         self._owners = {domid: Domain.without_vcpus(self, domid) for domid in (DOMID_IO, DOMID_XEN)}
-        self._tlb_is_stale = False
+        self.tlb_is_stale = False
         self.timers = Timers()
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
@@ -164,21 +168,21 @@ class Hypervisor:
 
     def translations_changed(self, domain: Domain) -> None:
         """A present L1 entry was changed: the processor may go on with the old one until the guest flushes."""
-        self._tlb_is_stale = True
+        self.tlb_is_stale = True
         domain.memory.flush()
 
     def flush_stale_tlb(self) -> None:
         """Make the processor forget translations that were changed since the last time."""
-        if self._tlb_is_stale:
-            self._tlb_is_stale = False
+        if self.tlb_is_stale:
+            self.tlb_is_stale = False
             self.cpu.flush_tlb()
 
     def flush_tlb(self) -> None:
         """Forget all translations, because upper levels or the base pointer changed."""
-        self._tlb_is_stale = False
+        self.tlb_is_stale = False
         self.cpu.flush_tlb()
         if self.loaded is not None:
-            self.loaded.domain.memory.flush()
+            self.loaded.domain.memory.flush_tables()
 
     def drop_ldt(self, vcpu: Vcpu) -> None:
         """Forget the pages of a vCPU's LDT: they were found through the tables it leaves."""
@@ -297,7 +301,7 @@ class Hypervisor:
             self.loaded.saved = self.cpu.save()
         self.loaded = self.current = vcpu
         self.cpu.load(vcpu.saved or self._pristine)
-        vcpu.domain.memory.flush()
+        vcpu.domain.memory.set_root(vcpu.cr3 or None)
 
     def _run_periodic_timer(self, vcpu: Vcpu, now: int) -> None:
         """The periodic timer runs only while its vCPU does; a tick that was missed comes now."""

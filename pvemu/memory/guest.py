@@ -6,11 +6,15 @@ tables change; whoever changes them calls `flush`.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.memory.page_tables import WRITABLE, PagingFormat, walk
+from pvemu.memory.page_tables import LARGE, PRESENT, WRITABLE, PagingFormat, entry_frame, walk
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Ram
+
+#: Address bits below those that choose an L1.
+_L2_SHIFT: Final = 21
 
 
 class GuestFault(HypercallError):
@@ -39,16 +43,22 @@ class GuestMemory:
         self._root: int | None = None
         self._readable: dict[int, int] = {}
         self._writable: dict[int, int] = {}
+        self._l1_tables: dict[int, int] = {}
 
     def set_root(self, mfn: int | None) -> None:
         """Use the page tables whose root is a machine frame; None: there are none, all faults."""
         self._root = mfn
-        self.flush()
+        self.flush_tables()
 
     def flush(self) -> None:
-        """Forget cached translations: the tables have changed."""
+        """Forget cached translations: L1 entries have changed."""
         self._readable.clear()
         self._writable.clear()
+
+    def flush_tables(self) -> None:
+        """Forget where the L1s are, too: entries of upper tables have changed."""
+        self._l1_tables.clear()
+        self.flush()
 
     def copy_from_guest(self, address: int, size: int) -> bytes:
         """Read `size` bytes.
@@ -105,6 +115,28 @@ class GuestMemory:
     def readable_machine_address(self, address: int) -> int:
         """Where a readable byte is in machine memory; raises GuestFault."""
         return self._read_page(address) + (address & PAGE_MASK)
+
+    def l1_entry_index(self, address: int) -> int | None:
+        """Where the L1 entry for a linear address is, as an index of 64-bit words of RAM; None: there is none."""
+        region = address >> _L2_SHIFT
+        table = self._l1_tables.get(region)
+        if table is None:
+            table = self._find_l1(address)
+            if table is None:
+                return None
+            self._l1_tables[region] = table
+        return table << 9 | address >> PAGE_SHIFT & 511
+
+    def _find_l1(self, address: int) -> int | None:
+        frame = self._root
+        for level in self._form.levels[:-1]:
+            if frame is None:
+                return None
+            entry = self._ram.u64[(frame << 9) + (address >> level.shift & (level.entries - 1))]
+            if not entry & PRESENT or entry & LARGE:
+                return None
+            frame = entry_frame(entry)
+        return frame
 
     def frame_of(self, address: int) -> int | None:
         """The machine frame behind a linear address; None when there is none. Raises nothing."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from cyclopts import App, CycloptsError
 
+from guestkit import AssemblyError
 from pvemu import __version__
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.verbs.doctor import doctor
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except CycloptsError as error:
-        return _complain(f"{' '.join(str(error).split())} See `pvemu --help`.")
+        return _complain(f"{error} See `pvemu --help`.")
+    except AssemblyError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
     except PvemuError as error:
         return _complain(str(error))
     except BrokenPipeError:
@@ -61,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print(f"pvemu: {message}", file=sys.stderr)
+    """One line, also where a name in the message has a line break."""
+    print(f"pvemu: {' '.join(message.split())}", file=sys.stderr)
     return WRONG_USE
 
 

@@ -29,6 +29,9 @@ TABLE_DISALLOWED: Final = _CACHE_BITS | GLOBAL
 #: Bits that may change without looking at the frame anew.
 HARMLESS: Final = NO_EXECUTE | _AVAILABLE_HIGH | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER
 
+#: The others: an entry in which one of them changes maps something else, or with other rights.
+CHANGES: Final = ~HARMLESS & (1 << 64) - 1
+
 #: An L3 entry of PAE proper has no rights; in compatibility mode it must grant them.
 COMPAT_L3_FORCED: Final = WRITABLE | USER
 COMPAT_L3_UNFORCED: Final = COMPAT_L3_FORCED | ACCESSED

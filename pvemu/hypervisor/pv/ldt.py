@@ -9,7 +9,6 @@ from typing import Final
 from pvemu.abi.errno import Errno
 from pvemu.cpu import layout
 from pvemu.hypervisor.address_space import LDT_L1_INDEX, LDT_VIRTUAL, map_descriptor_page
-from pvemu.hypervisor.pv.mm import l1_entry_address
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_SEG_DESC
 from pvemu.memory.page_tables import PRESENT, entry_frame
@@ -60,11 +59,11 @@ def fault_in(vcpu: Vcpu, offset: int) -> bool:
     page = offset >> PAGE_SHIFT
     if offset >= vcpu.ldt_entries * 8 or page in vcpu.ldt_pages:
         return False
-    at = l1_entry_address(vcpu, (vcpu.ldt_base + offset) & 0xFFFFFFFF)
+    at = vcpu.domain.memory.l1_entry_index((vcpu.ldt_base + offset) & 0xFFFFFFFF)
     hypervisor = vcpu.domain.hypervisor
     if at is None:
         return False
-    entry = hypervisor.ram.u64[at >> 3]
+    entry = hypervisor.ram.u64[at]
     mfn = entry_frame(entry)
     if not entry & PRESENT or hypervisor.page_types.get_page_and_type(mfn, vcpu.domain, PGT_SEG_DESC):
         return False

@@ -1,30 +1,20 @@
-"""Direct paging: the guest owns its page tables, and every change of an entry comes through here."""
+"""Direct paging: the base pointer, and changes of entries in L2 and L3 tables (those in L1s: l1_entry.py)."""
 
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.xen import MMU_PT_UPDATE_PRESERVE_AD
 from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT, set_guest_root
-from pvemu.hypervisor.pv.entry_rules import (
-    COMPAT_L3_FORCED,
-    HARMLESS,
-    L1_DISALLOWED,
-    L1_DISALLOWED_PRIVILEGED,
-    TABLE_DISALLOWED,
-    XEN_L3_SLOT,
-)
+from pvemu.hypervisor.pv.entry_rules import CHANGES, COMPAT_L3_FORCED, TABLE_DISALLOWED, XEN_L3_SLOT
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L3
-from pvemu.memory.page_tables import ACCESSED, COMPAT, DIRTY, LARGE, PRESENT, entry_frame
-from pvemu.memory.ram import PAGE_SHIFT
+from pvemu.memory.page_tables import ACCESSED, DIRTY, PRESENT, entry_frame
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
 
 _EPERM: Final = -int(Errno.EPERM)
-_UPPER_LEVELS: Final = COMPAT.levels[:2]
-_LEAF: Final = COMPAT.levels[2]
 
 
 def new_guest_cr3(vcpu: Vcpu, mfn: int) -> int:
@@ -44,50 +34,7 @@ def new_guest_cr3(vcpu: Vcpu, mfn: int) -> int:
     return 0
 
 
-def l1_entry_address(vcpu: Vcpu, address: int) -> int | None:
-    """Machine address of the L1 entry for a linear address in the guest's tables; None: there is none."""
-    ram = vcpu.domain.hypervisor.ram
-    frame = vcpu.cr3
-    for level in _UPPER_LEVELS:
-        entry = ram.u64[(frame << 9) + (address >> level.shift & (level.entries - 1))]
-        if not entry & PRESENT or entry & LARGE:
-            return None
-        frame = entry_frame(entry)
-    return (frame << PAGE_SHIFT) + (address >> _LEAF.shift & (_LEAF.entries - 1)) * 8
-
-
-def mod_l1_entry(domain: "Domain", at: int, new: int, command: int, page_owner: "Domain") -> int:
-    """Replace an L1 entry of a domain with one for a frame of `page_owner`; 0 or a negative errno.
-
-    Args:
-        at: the entry's machine address divided by 8.
-        command: MMU_NORMAL_PT_UPDATE, or PRESERVE_AD to keep the accessed and dirty bits that are set.
-    """
-    hypervisor = domain.hypervisor
-    u64, types = hypervisor.ram.u64, hypervisor.page_types
-    old = u64[at]
-    if new & PRESENT:
-        if new & (L1_DISALLOWED_PRIVILEGED if domain.privileged else L1_DISALLOWED):
-            return EINVAL
-        if not (old ^ new) & ~HARMLESS:
-            u64[at] = new | old & (ACCESSED | DIRTY) if command == MMU_PT_UPDATE_PRESERVE_AD else new
-            hypervisor.translations_changed(domain)
-            return 0
-        result = types.get_page_from_l1e(new, domain, page_owner)
-        if result:
-            if result < 0:
-                return result
-            new ^= result
-    if command == MMU_PT_UPDATE_PRESERVE_AD:
-        new |= old & (ACCESSED | DIRTY)
-    u64[at] = new
-    if old & PRESENT:
-        hypervisor.translations_changed(domain)
-        types.put_page_from_l1e(old)
-    return 0
-
-
-def mod_l2_entry(domain: "Domain", at: int, new: int, command: int, _page_owner: "Domain") -> int:
+def mod_l2_entry(domain: "Domain", at: int, new: int, command: int) -> int:
     """Replace an L2 entry; 0 or a negative errno. The hypervisor's slots are -EPERM."""
     hypervisor = domain.hypervisor
     u64, types, table = hypervisor.ram.u64, hypervisor.page_types, at >> 9
@@ -97,7 +44,7 @@ def mod_l2_entry(domain: "Domain", at: int, new: int, command: int, _page_owner:
     if new & PRESENT:
         if new & TABLE_DISALLOWED:
             return EINVAL
-        if (old ^ new) & ~HARMLESS:
+        if (old ^ new) & CHANGES:
             failure = types.get_page_from_l2e(new, table, domain)
             if failure:
                 return failure
@@ -106,7 +53,7 @@ def mod_l2_entry(domain: "Domain", at: int, new: int, command: int, _page_owner:
     return _replace_upper(domain, at, new, command, old, table)
 
 
-def mod_l3_entry(domain: "Domain", at: int, new: int, command: int, _page_owner: "Domain") -> int:
+def mod_l3_entry(domain: "Domain", at: int, new: int, command: int) -> int:
     """Replace an L3 entry; 0 or a negative errno. Slot 3 and what lies behind it can't change: -EINVAL."""
     hypervisor = domain.hypervisor
     if at & 511 >= XEN_L3_SLOT:
@@ -116,7 +63,7 @@ def mod_l3_entry(domain: "Domain", at: int, new: int, command: int, _page_owner:
         if new & TABLE_DISALLOWED:
             return EINVAL
         new |= COMPAT_L3_FORCED
-        if (old ^ new) & ~HARMLESS:
+        if (old ^ new) & CHANGES:
             failure = hypervisor.page_types.get_page_from_l3e(new, at & 511, domain)
             if failure:
                 return failure

@@ -18,12 +18,14 @@ from pvemu.abi.xen import (
     UVMF_LOCAL,
     UVMF_TLB_FLUSH,
 )
-from pvemu.hypervisor.continuation import Batch
+from pvemu.hypervisor.continuation import run_batch
 from pvemu.hypervisor.hypercall import hypercall
-from pvemu.hypervisor.pv.mm import l1_entry_address, mod_l1_entry, mod_l2_entry, mod_l3_entry
+from pvemu.hypervisor.pv.entry_rules import CHANGES
+from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_WRITABLE
+from pvemu.memory.page_tables import PRESENT
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -34,8 +36,7 @@ _ENOSYS, _EPERM = -int(Errno.ENOSYS), -int(Errno.EPERM)
 _TABLE_UPDATES: Final = frozenset(
     {MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_PT_UPDATE_NO_TRANSLATE}
 )
-_MODIFY: Final[dict[int, Callable[["Domain", int, int, int, "Domain"], int]]] = {
-    PGT_L1: mod_l1_entry,
+_MODIFY_UPPER: Final[dict[int, Callable[["Domain", int, int, int], int]]] = {
     PGT_L2: mod_l2_entry,
     PGT_L3: mod_l3_entry,
 }
@@ -60,19 +61,47 @@ def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign
     How many were done is written to `done_pointer`, unless that is 0 or can't be written. The upper half
     of `foreign`, less one, names a domain whose page tables are meant.
     """
-    batch = Batch(vcpu, requests, count, done_pointer, foreign, _REQUEST.size)
-    if batch.result is not None:
-        return batch.result
     caller = vcpu.domain
     table_owner = _table_owner(caller, foreign >> 16)
     owner = page_owner(vcpu, foreign & 0xFFFF)
-    result = 0
-    for raw in batch.entries():
-        pointer, value = _REQUEST.unpack(raw)
-        result = _update(caller, table_owner, owner, pointer, value)
-        if result:
-            break
-    return batch.end(result)
+    own = table_owner is owner is caller
+    hypervisor = caller.hypervisor
+    u64, mod_l1_entry = hypervisor.ram.u64, hypervisor.mod_l1_entry
+
+    def carry_out(raw: bytes) -> tuple[int, int]:
+        """Entries of the caller's own L1s are short work; all else goes through `_update`."""
+        done, table = 0, -1
+        for pointer, value in _REQUEST.iter_unpack(raw):
+            if pointer >> 12 != table or pointer & _COMMAND_MASK:
+                table = pointer >> 12
+                if not own or pointer & _COMMAND_MASK or not _is_l1_of(caller, table):
+                    table = -1
+                    result = _update(caller, table_owner, owner, pointer, value)
+                    if result:
+                        return done, result
+                    done += 1
+                    # The rest is read anew: this may have changed it, or left work to do first.
+                    return done, 0
+            at = pointer >> 3
+            if value & PRESENT and not (u64[at] ^ value) & CHANGES:
+                u64[at] = value
+                hypervisor.tlb_is_stale = True
+            else:
+                result = mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
+                if result:
+                    return done, result
+            done += 1
+        return done, 0
+
+    return run_batch(vcpu, (requests, count, done_pointer, foreign), _REQUEST.size, carry_out)
+
+
+def _is_l1_of(domain: "Domain", mfn: int) -> bool:
+    """Whether a frame is an L1 of the domain that is in use."""
+    frames = domain.hypervisor.frames
+    if mfn >= frames.number or frames.owner[mfn] != domain.domid:
+        return False
+    return frames.type[mfn] == PGT_L1 and frames.type_count[mfn] > 0
 
 
 def _table_owner(caller: "Domain", number: int) -> "Domain":
@@ -108,11 +137,13 @@ def _update_table(table_owner: "Domain", owner: "Domain", at: int, value: int, c
         return EINVAL
     frames.count[table] += 1
     try:
-        kind = frames.type[table]
-        if kind in _MODIFY and frames.type_count[table]:
-            if kind != PGT_L1 and owner is not table_owner:
-                return EINVAL
-            return _MODIFY[kind](table_owner, at, value, command, owner)
+        kind = frames.type[table] if frames.type_count[table] else PGT_WRITABLE
+        if kind == PGT_L1:
+            return hypervisor.mod_l1_entry(table_owner, at, value, command, owner)
+        if kind in _MODIFY_UPPER:
+            return (
+                EINVAL if owner is not table_owner else _MODIFY_UPPER[kind](table_owner, at, value, command)
+            )
         failure = types.get_page_type(table, PGT_WRITABLE)
         if failure:
             return failure
@@ -151,14 +182,10 @@ def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: i
 def _update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int, owner: "Domain") -> int:
     domain = vcpu.domain
     hypervisor = domain.hypervisor
-    entry_address = l1_entry_address(vcpu, address)
-    if entry_address is None:
+    at = domain.memory.l1_entry_index(address)
+    if at is None or not _is_l1_of(domain, at >> 9):
         return EINVAL
-    frames, at = hypervisor.frames, entry_address >> 3
-    table = at >> 9
-    if frames.owner[table] != domain.domid or frames.type[table] != PGT_L1 or not frames.type_count[table]:
-        return EINVAL
-    result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
+    result = hypervisor.mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
     if result or not flush:
         return result
     kind, where = flush & UVMF_FLUSHTYPE_MASK, flush & ~UVMF_FLUSHTYPE_MASK

@@ -27,7 +27,7 @@ from pvemu.abi.xen import (
     MMUEXT_UNMARK_SUPER,
     MMUEXT_UNPIN_TABLE,
 )
-from pvemu.hypervisor.continuation import Batch
+from pvemu.hypervisor.continuation import run_batch
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.ldt import set_ldt
 from pvemu.hypervisor.pv.mm import new_guest_cr3
@@ -51,20 +51,24 @@ _Command = Callable[[Vcpu, "Domain", int, int], int]
 @hypercall("mmuext_op")
 def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreign: int) -> int:
     """Carry out a batch of MMUEXT_* operations; how many were done goes to `done_pointer`."""
-    batch = Batch(vcpu, operations, count, done_pointer, foreign, _REQUEST.size)
-    if batch.result is not None:
-        return batch.result
     owner = page_owner(vcpu, foreign & 0xFFFF)
     if owner is not vcpu.domain and not vcpu.domain.privileged:
         return _EPERM
-    result = 0
-    for raw in batch.entries():
-        command, first, second = _REQUEST.unpack(raw)
-        carry_out = _COMMANDS.get(command)
-        result = _ENOSYS if carry_out is None else carry_out(vcpu, owner, first, second)
-        if result:
-            break
-    return batch.end(result)
+
+    def carry_out(raw: bytes) -> tuple[int, int]:
+        done = 0
+        for command, first, second in _REQUEST.iter_unpack(raw):
+            operation = _COMMANDS.get(command)
+            result = _ENOSYS if operation is None else operation(vcpu, owner, first, second)
+            if result:
+                return done, result
+            done += 1
+            if hypervisor.preempt_due() or hypervisor.page_types.demoting:
+                break
+        return done, 0
+
+    hypervisor = vcpu.domain.hypervisor
+    return run_batch(vcpu, (operations, count, done_pointer, foreign), _REQUEST.size, carry_out)
 
 
 def _own(carry_out: _Command) -> _Command:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pvemu.abi.errno import Errno
 from pvemu.abi.xen import DOMID_IO, DOMID_XEN
 from pvemu.hypervisor.address_space import fill_xen_l2_slots
+from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.pv.descriptor_check import validate_descriptor_frame
 from pvemu.hypervisor.pv.entry_rules import (
     COMPAT_L3_FORCED,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 EINVAL, EBUSY, EPERM, EACCES = (
     -int(number) for number in (Errno.EINVAL, Errno.EBUSY, Errno.EPERM, Errno.EACCES)
 )
-#: Not an error of the ABI: the work is not done yet, ask again.
-RESTART: Final = -int(Errno.ERESTART)
 
 #: Cycles of virtual time that looking through a whole table takes.
 TABLE_COST: Final = 20_000
@@ -51,7 +50,8 @@ class PageTypes:
     def __init__(self, hypervisor: "Hypervisor") -> None:
         self._hypervisor = hypervisor
         self._ram, self._frames = hypervisor.ram, hypervisor.frames
-        self._demoting: list[int] = []
+        #: Tables that have to let go of what they map, the next one last.
+        self.demoting: list[int] = []
 
     # --- references ------------------------------------------------------------------------------
 
@@ -288,11 +288,11 @@ class PageTypes:
 
     def _push(self, mfn: int) -> None:
         self._frames.count[mfn] += 1
-        self._demoting.append(mfn)
+        self.demoting.append(mfn)
 
     def finish(self) -> bool:
         """Go on with the tables that are to let go of what they map; False when time is up before the end."""
-        stack, frames = self._demoting, self._frames
+        stack, frames = self.demoting, self._frames
         while stack:
             mfn = stack[-1]
             if frames.partial[mfn] and not frames.type_count[mfn]:

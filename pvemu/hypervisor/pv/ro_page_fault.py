@@ -9,7 +9,6 @@ from typing import Final
 from pvemu.abi.xen import VMASST_TYPE_writable_pagetables
 from pvemu.hypervisor.pv.emul_priv_op import fetch, retire
 from pvemu.hypervisor.pv.entry_rules import HARMLESS
-from pvemu.hypervisor.pv.mm import l1_entry_address
 from pvemu.hypervisor.pv.store_emulation import STORES, Store
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L1
@@ -60,10 +59,10 @@ def emulate_store(vcpu: Vcpu, address: int, error_code: int) -> bool:
 def _table_behind(vcpu: Vcpu, address: int) -> int | None:
     """The frame that a linear address maps read-only, if it is an L1 in use of the domain."""
     hypervisor = vcpu.domain.hypervisor
-    at = l1_entry_address(vcpu, address)
+    at = vcpu.domain.memory.l1_entry_index(address)
     if at is None:
         return None
-    mapping = hypervisor.ram.u64[at >> 3]
+    mapping = hypervisor.ram.u64[at]
     mfn, frames = entry_frame(mapping), hypervisor.frames
     if mapping & (PRESENT | WRITABLE) != PRESENT or mfn >= frames.number:
         return None
