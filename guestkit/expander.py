@@ -15,7 +15,7 @@ from guestkit.source import Line, Step, split_lines
 from guestkit.syntax import Directive, Text
 from guestkit.x86.encoder import mnemonics
 
-_MOST_LINES = 1 << 18
+_MOST_LINES = 1 << 17
 """Lines and repetitions that are looked at, so that a small text can't keep the assembler busy for ever."""
 _DEEPEST = 64
 _WORD = re.compile(r"\s*([A-Za-z_]\w*)(?![\w.@]|[ \t]*:)")

@@ -50,7 +50,7 @@ _VALUE_WORDS = frozenset(
 )
 
 
-def mistake_of(error: UnexpectedInput, text: str) -> Mistake:
+def mistake_of(error: UnexpectedInput, text: str, accepted: Set[str]) -> Mistake:
     """Return what a parse error means: what was found, what could have stood there, and at which column."""
     if not isinstance(error, UnexpectedToken):
         return _unreadable(text, error.column)
@@ -58,8 +58,7 @@ def mistake_of(error: UnexpectedInput, text: str) -> Mistake:
     # The parser gives the token that means the end the place of the last real one.
     column = (token.end_column if token.type == "$END" else token.column) or 1
     found = "the end of the line" if token.type == "$END" else f'"{_shorten(str(token))}"'
-    # UnexpectedToken.accepts is a property that asks the interactive parser, and typed.
-    expected = expected_words(error.accepts or set())
+    expected = expected_words(accepted)
     if token.type == "CHARACTERS" and "a string in double quotes" in expected:
         return Mistake(
             "a string stands in double quotes; single quotes are for characters as numbers", column

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from guestkit.code import Code
 from guestkit.errors import Mistake
 from guestkit.evaluator import Evaluator
-from guestkit.moves import Move, plan
+from guestkit.loads import Move
+from guestkit.moves import plan
 from guestkit.program import Fragment, Place
 from guestkit.spelling import closest
 from guestkit.syntax import Binary, Bracket, Expression, Hypercall, Instruction, Name, Number, Operand, Pair
@@ -105,10 +106,7 @@ def _moves(
     given = len(statement.arguments)
     least = len(signature) - _OPTIONAL.get(call.name, 0)
     if not least <= given <= len(signature):
-        wanted = ", ".join(argument.name for argument in signature) or "none"
-        raise Mistake(
-            f"{call.name} takes {_count(least, signature)}: {wanted}; {given} given", statement.column
-        )
+        raise Mistake(f"{call.name} takes {_wanted(least, signature)}; {given} given", statement.column)
     registers = list(_REGISTERS[place.bits])
     moves: list[Move] = []
     for operand, argument in zip(statement.arguments, signature, strict=False):
@@ -121,9 +119,12 @@ def _moves(
     return moves
 
 
-def _count(least: int, signature: tuple[hypercalls.Argument, ...]) -> str:
+def _wanted(least: int, signature: tuple[hypercalls.Argument, ...]) -> str:
+    if not signature:
+        return "no arguments"
     number = f"{least}" if least == len(signature) else f"{least} or {len(signature)}"
-    return f"{number} argument{'' if number == '1' else 's'}"
+    names = ", ".join(argument.name for argument in signature)
+    return f"{number} argument{'' if number == '1' else 's'}: {names}"
 
 
 def _halves(evaluator: Evaluator, operand: Operand, place: Place, name: str) -> list[Operand]:

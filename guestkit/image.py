@@ -74,7 +74,6 @@ def build_image(assembly: Assembly, layout: Layout) -> Image:
     except Mistake as mistake:
         assembly.report(mistake, assembly.guest.place.line if assembly.guest else assembly.line)
     assembly.fail_if_wrong()
-    present = [section for section in layout.sections if section.size]
     sections = [
         ElfSection(
             section.name,
@@ -84,16 +83,18 @@ def build_image(assembly: Assembly, layout: Layout) -> Image:
             section.flags,
             section.alignment,
         )
-        for section in present
+        for section in layout.sections
     ]
-    segments = _segments(sections, assembly.guest.physical_offset if assembly.guest else 0)
+    present = [section for section in layout.sections if section.size]
+    loaded = [section for section in sections if section.size]
+    segments = _segments(loaded, assembly.guest.physical_offset if assembly.guest else 0)
     bits = assembly.guest.bits if assembly.guest else assembly.bits
     symbols = _symbols(assembly, present, layout.end)
-    elf = write_elf(bits, entry, sections, segments, notes, symbols)
+    elf = write_elf(bits, entry, loaded, segments, notes, symbols)
     return Image(
         bits,
         entry,
-        tuple(_with_data(segment, sections) for segment in segments),
+        tuple(_with_data(segment, loaded) for segment in segments),
         tuple(sections),
         {symbol.name: symbol.value for symbol in symbols},
         notes,

@@ -2,8 +2,10 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, cast
 
-from lark import Lark, UnexpectedInput
+from lark import Lark, Token, UnexpectedInput
+from lark.exceptions import UnexpectedToken
 
 from guestkit.errors import Mistake
 from guestkit.expectation import mistake_of
@@ -12,6 +14,7 @@ from guestkit.treebuilder import TreeBuilder
 
 LONGEST_LINE = 16384
 """Characters of a line, macro parameters replaced."""
+_LONGEST_REPEATED = 1000
 
 
 def parse_line(text: str) -> Parsed:
@@ -37,7 +40,34 @@ def _parse(text: str, start: str) -> object:
         # With the tree builder inside the parser, parse returns what the builder made of the start rule.
         return _lark().parse(text, start=start)
     except UnexpectedInput as error:
-        raise mistake_of(error, text) from error
+        raise mistake_of(error, text, _accepted_before(error, text, start)) from error
+
+
+class _Interactive(Protocol):
+    """The part of lark's interactive parser that is used here, with the types that lark leaves out."""
+
+    def accepts(self) -> set[str]: ...
+    def copy(self, deepcopy_values: bool) -> "_Interactive": ...
+    def feed_token(self, token: Token) -> object: ...
+
+
+def _accepted_before(error: UnexpectedInput, text: str, start: str) -> set[str]:
+    """Return the terminals that could have stood where the error is.
+
+    By the time it is raised the parser has often closed the expression before it and forgotten that an operator
+    was possible. So the line is parsed again, step by step, to ask the parser as it was before the wrong token.
+    """
+    if len(text) > _LONGEST_REPEATED:
+        return (error.accepts if isinstance(error, UnexpectedToken) else None) or set()
+    parser = _lark().parse_interactive(text, start)
+    before = now = cast(_Interactive, parser)
+    try:
+        for token in parser.iter_parse():  # which feeds the parser a token when asked for the next
+            before = now.copy(deepcopy_values=False)
+            fed = 
+    except UnexpectedInput:
+        pass
+    return before.accepts()
 
 
 @lru_cache(maxsize=1)

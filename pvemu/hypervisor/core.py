@@ -167,7 +167,7 @@ class Hypervisor:
         return mfn >= self._xen_heap.first
 
     def translations_changed(self, domain: Domain) -> None:
-        """A present L1 entry was changed: the processor may go on with the old one until the guest flushes."""
+        """A present L1 entry was changed: the processor may use the old one until the guest flushes."""
         self.tlb_is_stale = True
         domain.memory.flush()
 

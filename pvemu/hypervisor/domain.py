@@ -76,7 +76,7 @@ class Domain:
         return domid in (DOMID_SELF, self.domid)
 
     def iomem_flags(self, entry: int, mfn: int) -> int:
-        """What to flip in an L1 entry of this domain that maps memory which is no RAM; or a negative errno."""
+        """What to flip in an L1 entry of this domain for memory that is no RAM; or a negative errno."""
         return iomem_flags(entry, mfn) if self.privileged else iomem_refusal(mfn)
 
     def vcpu_info_address(self, vcpu_id: int) -> int:

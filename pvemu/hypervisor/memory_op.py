@@ -50,7 +50,7 @@ _EXTENT_SHIFT: Final = 6
 _COMMAND_MASK: Final = (1 << _EXTENT_SHIFT) - 1
 _MOST_EXTENTS: Final = 0xFFFFFFFF >> _EXTENT_SHIFT
 
-#: Where the machine-to-physical map could reach, and how many entries that would be (golden: machphys_mapping).
+#: Where the machine-to-physical map could reach, in entries, too (golden: machphys_mapping).
 _M2P_VIRT_END: Final = 0xFFE00000
 _M2P_ENTRIES: Final = (_M2P_VIRT_END - MACH2PHYS_VIRT_START_PAE) // 4
 

@@ -44,12 +44,12 @@ class Frames:
             hypervisor's entries (PGT_pae_xen_l2); part of the type.
         partial: whether only the first `validated_entries` entries of a table hold references, because
             its validation, or the opposite, was interrupted (PGT_partial). Nothing relies on its type then.
-        linear: above 0, how many entries of an L2 map other L2s as tables; below, by how many it is so mapped.
+        linear: above 0, how many entries of an L2 map other L2s as tables; below, how many map it so.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
-        # Lists, where every page-table update reads and counts: indexing one takes a third of the time of an array.
+        # Lists where every page-table update reads and counts: an array takes three times as long.
         self.owner = [NO_OWNER] * number
         self.count = [0] * number
         self.allocated = bytearray(number)

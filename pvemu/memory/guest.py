@@ -117,7 +117,7 @@ class GuestMemory:
         return self._read_page(address) + (address & PAGE_MASK)
 
     def l1_entry_index(self, address: int) -> int | None:
-        """Where the L1 entry for a linear address is, as an index of 64-bit words of RAM; None: there is none."""
+        """The L1 entry for a linear address, as an index of 64-bit words of RAM; None: there is none."""
         region = address >> _L2_SHIFT
         table = self._l1_tables.get(region)
         if table is None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
     from pvemu.hypervisor.domain import Domain
 
-#: (owner of the table, index of the entry in RAM as 64-bit words, new entry, MMU_* command, owner of the frame)
-#: to 0 or a negative errno; then nothing has changed.
+#: (owner of the table, index of the entry in RAM as 64-bit words, new entry, MMU_* command, owner of the
+#: frame) to 0 or a negative errno; then nothing has changed.
 ModL1Entry = Callable[["Domain", int, int, int, "Domain"], int]
 
 _ACCESSED_DIRTY: Final = ACCESSED | DIRTY
