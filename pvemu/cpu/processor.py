@@ -27,6 +27,8 @@ ClockKind = Literal["auto", "block", "count"]
 PRIVATE_BASE: Final = 1 << 40
 _EMPTY_TABLE: Final = PRIVATE_BASE + 0x1000
 _PRIVATE_SIZE: Final = 0x2000
+#: jmp to the next instruction ; hlt. Runs where it lies: paging is still off then.
+_TWO_BLOCKS: Final = b"\xeb\x00\xf4"
 
 # The features a guest may use are switched on once; what it reads back is the hypervisor's affair.
 _CR0: Final = 0x80050033
@@ -99,6 +101,7 @@ class Processor:
         self._held_exit = 0
         self.clock = self._make_clock(clock, calibration.counter_offset)
         self._install_hooks()
+        self._make_engine_report_blocks()
         self._reset()
 
     def close(self) -> None:
@@ -347,6 +350,15 @@ class Processor:
             if not code & 1 << 22 or base(layout.DS) | base(layout.ES) | base(layout.SS):
                 flags |= layout.HF_ADDSEG
         u32[_HFLAGS] = flags
+
+    def _make_engine_report_blocks(self) -> None:
+        """Run one block: the engine tells of a translated block only when another has run to its end before."""
+        self._private[: len(_TWO_BLOCKS)] = _TWO_BLOCKS
+        self.engine.start(PRIVATE_BASE)
+        self.engine.flush_code()
+        self._private[: len(_TWO_BLOCKS)] = bytes(len(_TWO_BLOCKS))
+        self.code_frames.clear()
+        self.clock.now = 0
 
     def _reset(self) -> None:
         """The state in which every vCPU starts: long mode, guest mode, exceptions intercepted."""

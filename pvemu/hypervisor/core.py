@@ -9,7 +9,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NUMBER
 from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
 from pvemu.cpu import flags, layout
-from pvemu.cpu.clock import CYCLES_PER_SECOND
+from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_BATCH
 from pvemu.cpu.decode import Decoder
 from pvemu.cpu.processor import ClockKind, Processor, WindowKind
 from pvemu.hypervisor import families
@@ -42,9 +42,6 @@ _LARGE_PAGE_MIB: Final = 2
 #: MiB of machine memory that the domains can't have, in a machine of up to 2 GiB.
 OVERHEAD: Final = _LOW_MEMORY + _XEN_HEAP + _LARGE_PAGE_MIB
 
-#: Cycles that an exit takes in virtual time: about what one takes here in real time, so that a guest that
-#: does nothing but trap reaches its deadline, too.
-EXIT_COST: Final = 1000
 TIME_SLICE: Final = 10_000_000
 """Cycles that a vCPU may run before another one's turn."""
 
@@ -96,8 +93,7 @@ class Hypervisor:
         self.frames = Frames(self.ram.frames)
         self._carve_memory(memory)
         self.cpu = Processor(self.ram.host_address, self.ram.size, window=window, clock=clock)
-        self.clock = self.cpu.clock.words
-        self.exit_cost = EXIT_COST
+        self.clock = self.cpu.clock
         self.decoder = Decoder()
         self.page_types = PageTypes(self)
         self.mod_l1_entry = make_mod_l1_entry(self)
@@ -200,11 +196,11 @@ class Hypervisor:
 
     def tsc(self) -> int:
         """The time-stamp counter of every vCPU, in cycles."""
-        return self.clock[0]
+        return self.clock.now
 
     def system_time(self) -> int:
         """Nanoseconds since the machine was made."""
-        return self.clock[0] * 1_000_000_000 // CYCLES_PER_SECOND
+        return self.clock.now * 1_000_000_000 // CYCLES_PER_SECOND
 
     def cycle_of(self, nanoseconds: int) -> int:
         """The cycle at which a system time is reached."""
@@ -212,17 +208,17 @@ class Hypervisor:
 
     def charge(self, cycles: int) -> None:
         """Let time pass for work that takes longer than an exit usually does."""
-        self.clock[0] += cycles
+        self.clock.words[0] += cycles
 
     def preempt_due(self) -> bool:
         """Whether a long hypercall has to stop, because its vCPU's time is up."""
-        return self.clock[0] > self.clock[1]
+        return self.clock.now > self.clock.deadline
 
     def shorten_slice(self) -> None:
         """Make the running vCPU stop in time for a timer that was just set."""
         expiry = self.timers.next_expiry()
-        if expiry is not None and expiry < self.cpu.clock.deadline:
-            self.cpu.clock.deadline = expiry
+        if expiry is not None and expiry < self.clock.deadline:
+            self.clock.deadline = expiry
 
     # --- domains and vCPUs -----------------------------------------------------------------------
 
@@ -255,10 +251,10 @@ class Hypervisor:
         """Run all domains until they have shut down, or the clock has reached cycle `until`."""
         while True:
             self._deliver_notices()
-            self.timers.run_expired(self.clock[0])
+            self.timers.run_expired(self.clock.now)
             if all(domain.has_shut_down for domain in self.domains.values() if domain.vcpus):
                 return End.ALL_DOWN
-            if self.clock[0] >= until:
+            if self.clock.now >= until:
                 return End.DEADLINE
             vcpu = self._next_vcpu()
             if vcpu is None:
@@ -267,7 +263,7 @@ class Hypervisor:
                 expiry = self.timers.next_expiry()
                 if expiry is None:
                     return End.IDLE
-                self.clock[0] = max(self.clock[0], min(expiry, until))
+                self.clock.now = max(self.clock.now, min(expiry, until))
                 continue
             self._run_slice(vcpu, until)
 
@@ -279,13 +275,13 @@ class Hypervisor:
         return None
 
     def _run_slice(self, vcpu: Vcpu, until: int) -> None:
-        now = self.clock[0]
+        now = self.clock.now
         self.switch_to(vcpu)
         update_time(vcpu, now)
         self._run_periodic_timer(vcpu, now)
         self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
         expiry = self.timers.next_expiry()
-        self.cpu.clock.deadline = min(until, now + TIME_SLICE, until if expiry is None else expiry)
+        self.clock.deadline = min(until, now + TIME_SLICE, until if expiry is None else expiry)
         vcpu.preempted = False
         if vcpu.runnable:
             vcpu.preempted = self.cpu.run()
@@ -327,15 +323,17 @@ class Hypervisor:
         A closure, because its variables are found faster than attributes: this path is taken a million
         times a second.
         """
-        u32, u64, clock, u16 = self._u32, self._u64, self.clock, self.ram.u16
-        call, refuse = self.call, self._traps.refuse_hypercall
+        u32, u64, u16 = self._u32, self._u64, self.ram.u16
+        call, refuse, exits_so_far = self.call, self._traps.refuse_hypercall, self.clock.exits
 
         def on_hypercall() -> None:
-            clock[0] += EXIT_COST
+            if exits_so_far[0] < EXIT_BATCH:
+                exits_so_far[0] += 1
+            else:
+                self.clock.charge_exits()
             vcpu = self.current
             if u32[_HFLAGS] & 3 == 1:
-                number = u32[0]
-                u64[0] = call(vcpu, number, u32) & 0xFFFFFFFF
+                u64[0] = call(vcpu, u32[0], u32) & 0xFFFFFFFF
                 if vcpu.continuation:
                     self._restart_hypercall(vcpu)
             else:
@@ -352,7 +350,7 @@ class Hypervisor:
             return ENOSYS
         self.counters[number] += 1
         try:
-            return entry[0](vcpu, *entry[1](words))
+            return entry(vcpu, words)
         except HypercallError as error:
             return error.result
         except Continuation as continuation:

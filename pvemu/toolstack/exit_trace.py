@@ -23,7 +23,7 @@ class ExitTrace:
     def __init__(self, path: Path, machine: Machine) -> None:
         self._path = path
         cpu = machine.hypervisor.cpu
-        self._clock, self._registers = cpu.clock.words, cpu.window.u64
+        self._clock, self._registers = cpu.clock, cpu.window.u64
         try:
             self._file: TextIO = path.open("w", encoding="ascii")
         except OSError as error:
@@ -49,7 +49,7 @@ class ExitTrace:
         registers = self._registers
         try:
             self._file.write(
-                f"{self._clock[0]} {describe(exit_number)} "
+                f"{self._clock.now} {describe(exit_number)} "
                 f"eip={registers[_EIP] & _WORD:08x} eax={registers[layout.RAX] & _WORD:08x}\n"
             )
         except OSError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.arch_x86 import TI_DPL_MASK, TI_IF
 from pvemu.cpu import exits, flags, layout
+from pvemu.cpu.clock import EXIT_BATCH
 from pvemu.hypervisor.address_space import DESCRIPTOR_AREA_END, GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
@@ -88,13 +89,19 @@ class PvTraps:
         self._software_interrupt_of(vcpu, HYPERCALL_VECTOR)
 
     def _returning(self, handle: _Handle) -> _Exit:
-        hypervisor = self._hypervisor
+        hypervisor, u16 = self._hypervisor, self._hypervisor.ram.u16
+        clock = hypervisor.cpu.clock
+        exits_so_far = clock.exits
 
         def on_exit() -> None:
-            hypervisor.clock[0] += hypervisor.exit_cost
+            if exits_so_far[0] < EXIT_BATCH:
+                exits_so_far[0] += 1
+            else:
+                clock.charge_exits()
             vcpu = hypervisor.current
             handle(vcpu)
-            hypervisor.test_events(vcpu)
+            if 0 < u16[vcpu.info16] < 0x100:
+                hypervisor.test_events(vcpu)
 
         return on_exit
 
