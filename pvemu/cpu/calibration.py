@@ -73,9 +73,10 @@ def _registers(laboratory: Laboratory) -> Iterator[Check]:
     ):
         engine.write_register(name, value)
         yield Check(f"{name} is at offset {offset}", u64[offset // 8] == value, f"0x{u64[offset // 8]:x}")
-    engine.write_register("RFLAGS", 0x8D7)
-    lazy = (u32[layout.CC_OP // 4], u64[layout.CC_SRC // 8], u64[layout.EFLAGS // 8] & 0x8D5)
-    yield Check("EFLAGS are kept in lazy form", lazy[:2] == (layout.CC_OP_EFLAGS, 0x8D5), repr(lazy))
+    engine.write_register("RFLAGS", 0xCD7)
+    lazy = (u32[layout.CC_OP // 4], u64[layout.CC_SRC // 8], u32[layout.DF // 4])
+    wanted = (layout.CC_OP_EFLAGS, 0x8D5, 0xFFFFFFFF)
+    yield Check("EFLAGS are kept in lazy form", lazy == wanted, repr(lazy))
     for name, register in (("GDTR", layout.GDTR), ("IDTR", layout.IDTR)):
         engine.write_register(name, (0, 0x5A000 + register, 0x7F0 + register, 0))
         at = layout.SEGMENTS + register * layout.SEGMENT_SIZE

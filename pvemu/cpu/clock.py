@@ -74,6 +74,9 @@ class Clock:
     def fold(self) -> None:
         """Bring `words[0]` up to date within a run, where the engine does not keep it so."""
 
+    def limit(self) -> None:
+        """Within a run, make the engine heed a deadline or a charge that is new, where it needs to be told."""
+
 
 class BlockClock(Clock):
     """Sixteen bytes of native code, called by the engine at every block of guest code: 1 to 5 ns each.
@@ -112,13 +115,14 @@ class CountClock(Clock):
     def __init__(self, counter_address: int) -> None:
         super().__init__()
         self._counter = ctypes.c_uint64.from_address(counter_address)
+        # The count at which the engine stops stands behind the counter.
+        self._stop_at = ctypes.c_uint64.from_address(counter_address + 8)
         self._folded = 0
 
     def run(self, engine: Engine, address: int) -> int:
         """Run until stopped, or until the count that reaches the deadline is used up."""
-        left = max(self.deadline - self.now, 0) // _BYTES_PER_INSTRUCTION + 1
         self._counter.value = self._folded = 0
-        status = engine.start(address, min(left, _COUNT_LIMIT))
+        status = engine.start(address, self._left())
         self.fold()
         return status
 
@@ -127,3 +131,10 @@ class CountClock(Clock):
         executed = self._counter.value
         self.words[0] += (executed - self._folded) * _BYTES_PER_INSTRUCTION
         self._folded = executed
+
+    def limit(self) -> None:
+        """Move the count at which the engine stops to where the deadline is now."""
+        self._stop_at.value = self._folded + self._left()
+
+    def _left(self) -> int:
+        return min(max(self.deadline - self.now, 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)

@@ -4,6 +4,7 @@ The engine does not compute the arithmetic flags of an instruction until somethi
 the last result (`CC_DST`), operands (`CC_SRC`, `CC_SRC2`) and what kind of operation it was (`CC_OP`).
 """
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -20,95 +21,122 @@ _DST, _SRC, _SRC2 = layout.CC_DST // 8, layout.CC_SRC // 8, layout.CC_SRC2 // 8
 _OP, _DF, _REST = layout.CC_OP // 4, layout.DF // 4, layout.EFLAGS // 8
 _EVEN_PARITY: Final = tuple(PF if value.bit_count() % 2 == 0 else 0 for value in range(256))
 
-# A rule computes CF, AF and OF from (result, first source, second source, bits of the operand).
-_Rule = Callable[[int, int, int, int], int]
+#: Computes CF PF AF ZF SF OF from (CC_DST, CC_SRC, CC_SRC2).
+_Rule = Callable[[int, int, int], int]
 
 
-def _sign(value: int, bits: int) -> int:
-    return value >> (bits - 1) & 1
+def _result(dst: int, sign: int) -> int:
+    """PF, ZF and SF of a result."""
+    return _EVEN_PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
 
 
-def _overflow(value: int, bits: int) -> int:
-    return OF if _sign(value, bits) else 0
+def _mul(mask: int, sign: int) -> _Rule:
+    return lambda dst, src, src2: _result(dst & mask, sign) | (CF | OF if src & mask else 0)
 
 
-def _mul(_dst: int, src: int, _src2: int, _bits: int) -> int:
-    return (CF | OF) if src else 0
+def _adc(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, carry: int) -> int:
+        dst, src = dst & mask, src & mask
+        other = (dst - src - carry) & mask
+        carried = dst <= src if carry else dst < src
+        overflowed = ~(src ^ other) & (src ^ dst) & sign
+        return _result(dst, sign) | carried | (dst ^ src ^ other) & AF | (OF if overflowed else 0)
+
+    return rule
 
 
-def _adc(dst: int, src: int, carry: int, bits: int) -> int:
-    other = (dst - src - carry) & ((1 << bits) - 1)
-    carried = dst <= src if carry else dst < src
-    return carried * CF | (dst ^ src ^ other) & AF | _overflow(~(src ^ other) & (src ^ dst), bits)
+def _add(mask: int, sign: int) -> _Rule:
+    with_carry = _adc(mask, sign)
+    return lambda dst, src, src2: with_carry(dst, src, 0)
 
 
-def _add(dst: int, src: int, _src2: int, bits: int) -> int:
-    return _adc(dst, src, 0, bits)
+def _sbb(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, borrow: int) -> int:
+        dst, src = dst & mask, src & mask
+        first = (dst + src + borrow) & mask
+        borrowed = first <= src if borrow else first < src
+        overflowed = (first ^ src) & (first ^ dst) & sign
+        return _result(dst, sign) | borrowed | (dst ^ first ^ src) & AF | (OF if overflowed else 0)
+
+    return rule
 
 
-def _sbb(dst: int, src: int, borrow: int, bits: int) -> int:
-    first = (dst + src + borrow) & ((1 << bits) - 1)
-    borrowed = first <= src if borrow else first < src
-    return borrowed * CF | (dst ^ first ^ src) & AF | _overflow((first ^ src) & (first ^ dst), bits)
+def _sub(mask: int, sign: int) -> _Rule:
+    with_borrow = _sbb(mask, sign)
+    return lambda dst, src, src2: with_borrow(dst, src, 0)
 
 
-def _sub(dst: int, src: int, _src2: int, bits: int) -> int:
-    return _sbb(dst, src, 0, bits)
+def _logic(mask: int, sign: int) -> _Rule:
+    return lambda dst, src, src2: _result(dst & mask, sign)
 
 
-def _logic(_dst: int, _src: int, _src2: int, _bits: int) -> int:
-    return 0
+def _inc(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        return _result(dst, sign) | src & CF | (dst ^ (dst - 1) ^ 1) & AF | (OF if dst == sign else 0)
+
+    return rule
 
 
-def _inc(dst: int, src: int, _src2: int, bits: int) -> int:
-    return src & CF | (dst ^ (dst - 1) ^ 1) & AF | (OF if dst == 1 << (bits - 1) else 0)
+def _dec(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        return _result(dst, sign) | src & CF | (dst ^ (dst + 1) ^ 1) & AF | (OF if dst == sign - 1 else 0)
+
+    return rule
 
 
-def _dec(dst: int, src: int, _src2: int, bits: int) -> int:
-    return src & CF | (dst ^ (dst + 1) ^ 1) & AF | (OF if dst == (1 << (bits - 1)) - 1 else 0)
+def _shl(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        return _result(dst, sign) | (CF if src & sign else 0) | (OF if (src ^ dst) & sign else 0)
+
+    return rule
 
 
-def _shl(dst: int, src: int, _src2: int, bits: int) -> int:
-    return _sign(src, bits) * CF | _overflow(src ^ dst, bits)
+def _sar(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        return _result(dst, sign) | src & CF | (OF if (src ^ dst) & sign else 0)
+
+    return rule
 
 
-def _sar(dst: int, src: int, _src2: int, bits: int) -> int:
-    return src & CF | _overflow(src ^ dst, bits)
+def _bmi(mask: int, sign: int) -> _Rule:
+    return lambda dst, src, src2: _result(dst & mask, sign) & ~PF | (0 if src & mask else CF)
 
 
-def _bmi(_dst: int, src: int, _src2: int, _bits: int) -> int:
-    return 0 if src else CF
+def _unused(dst: int, src: int, src2: int) -> int:
+    """CC_OP_DYNAMIC is never left behind in the state."""
+    return src & ARITHMETIC
 
 
 #: Values 2 and up of CC_OP come in fours: operand sizes of 8, 16, 32 and 64 bits.
-_SIZED: Final[tuple[_Rule, ...]] = (_mul, _add, _adc, _sub, _sbb, _logic, _inc, _dec, _shl, _sar, _bmi)
 _FIRST_SIZED: Final = 2
+_SIZED: Final = (_mul, _add, _adc, _sub, _sbb, _logic, _inc, _dec, _shl, _sar, _bmi)
 #: Their numbers, for `set_lazy`.
 MUL, ADD, ADC, SUB, SBB, LOGIC, INC, DEC, SHL, SAR = range(10)
-_FIRST_UNSIZED: Final = _FIRST_SIZED + 4 * len(_SIZED)
 
-#: The rest: all six flags from (CC_DST, CC_SRC, CC_SRC2).
-_UNSIZED: Final[tuple[Callable[[int, int, int], int], ...]] = (
-    lambda dst, src, src2: src & ~CF | dst * CF,  # adcx
-    lambda dst, src, src2: src & ~OF | src2 * OF,  # adox
-    lambda dst, src, src2: src & ~(CF | OF) | dst * CF | src2 * OF,  # both
+#: The rule of each value of CC_OP.
+_RULES: Final[tuple[_Rule, ...]] = (
+    _unused,
+    lambda dst, src, src2: src & ARITHMETIC,  # the flags themselves
+    *(rule((1 << bits) - 1, 1 << bits - 1) for rule in _SIZED for bits in (8, 16, 32, 64)),
+    lambda dst, src, src2: (src & ~CF | dst * CF) & ARITHMETIC,  # adcx
+    lambda dst, src, src2: (src & ~OF | src2 * OF) & ARITHMETIC,  # adox
+    lambda dst, src, src2: (src & ~(CF | OF) | dst * CF | src2 * OF) & ARITHMETIC,  # both
     lambda dst, src, src2: ZF | PF,  # cleared by xor
     lambda dst, src, src2: 0 if src else ZF,  # popcnt
 )
 
+#: EFLAGS, CC_DST, CC_SRC, CC_SRC2, CC_OP and DF lie together in the state.
+_LAZY: Final = struct.Struct("<QQQQIi")
+_KEPT: Final = ~(ARITHMETIC | DF) & 0xFFFFFFFF
+
 
 def arithmetic_flags(operation: int, dst: int, src: int, src2: int) -> int:
     """CF PF AF ZF SF OF of the last operation, from the engine's four words."""
-    if operation == layout.CC_OP_EFLAGS:
-        return src & ARITHMETIC
-    if operation >= _FIRST_UNSIZED:
-        return _UNSIZED[operation - _FIRST_UNSIZED](dst, src, src2) & ARITHMETIC
-    kind, size = divmod(operation - _FIRST_SIZED, 4)
-    bits = 8 << size
-    mask = (1 << bits) - 1
-    dst &= mask
-    result = _SIZED[kind](dst, src & mask, src2 & mask, bits)
-    return result | _EVEN_PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if _sign(dst, bits) else 0)
+    return _RULES[operation](dst, src, src2)
 
 
 def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2: int = 0) -> None:
@@ -120,9 +148,14 @@ def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2
 
 def read_eflags(window: StateWindow) -> int:
     """EFLAGS as `pushf` in ring 0 would store it."""
-    u64, u32 = window.u64, window.u32
-    flags = arithmetic_flags(u32[_OP], u64[_DST], u64[_SRC], u64[_SRC2])
-    return flags | u64[_REST] & ~(ARITHMETIC | DF) & 0xFFFFFFFF | FIXED | (DF if u32[_DF] > 1 else 0)
+    rest, dst, src, src2, operation, direction = _LAZY.unpack_from(window.u8, layout.EFLAGS)
+    flags = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
+    return flags | DF if direction < 0 else flags
+
+
+def store_whole(window: StateWindow) -> None:
+    """Before the engine is started: it takes all flags from EFLAGS then, and makes the lazy form anew."""
+    window.u64[_REST] = read_eflags(window)
 
 
 def write_eflags(window: StateWindow, value: int) -> None:

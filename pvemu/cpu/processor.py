@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from pvemu.cpu import binding, exits, layout
+from pvemu.cpu import binding, exits, flags, layout
 from pvemu.cpu.binding import Engine
 from pvemu.cpu.calibration import calibrate
 from pvemu.cpu.clock import BlockClock, Clock, CountClock
@@ -124,6 +124,7 @@ class Processor:
         while self._running:
             u32[_OLD] = 0xFFFFFFFF
             u32[_INT] = 0
+            flags.store_whole(self.window)
             self.window.store()
             status = self.clock.run(self.engine, u64[_EIP])
             self.window.fetch()
@@ -269,6 +270,7 @@ class Processor:
             self.window.fetch()
             self.clock.fold()
             handle(engine, number)
+            self.clock.limit()
             self.window.store()
 
         return on_exit
