@@ -75,7 +75,7 @@ class Clock:
         """Bring `words[0]` up to date within a run, where the engine does not keep it so."""
 
     def limit(self) -> None:
-        """Within a run, make the engine heed a deadline or a charge that is new, where it needs to be told."""
+        """Within a run, make the engine heed a new deadline or charge, where it needs to be told."""
 
 
 class BlockClock(Clock):

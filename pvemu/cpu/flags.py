@@ -19,61 +19,81 @@ ARITHMETIC: Final = CF | PF | AF | ZF | SF | OF
 
 _DST, _SRC, _SRC2 = layout.CC_DST // 8, layout.CC_SRC // 8, layout.CC_SRC2 // 8
 _OP, _DF, _REST = layout.CC_OP // 4, layout.DF // 4, layout.EFLAGS // 8
-_EVEN_PARITY: Final = tuple(PF if value.bit_count() % 2 == 0 else 0 for value in range(256))
+_PARITY: Final = tuple(PF if value.bit_count() % 2 == 0 else 0 for value in range(256))
 
 #: Computes CF PF AF ZF SF OF from (CC_DST, CC_SRC, CC_SRC2).
 _Rule = Callable[[int, int, int], int]
 
 
-def _result(dst: int, sign: int) -> int:
-    """PF, ZF and SF of a result."""
-    return _EVEN_PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+# Each rule is written out, without a function for what they share: a call costs as much as the rule.
 
 
 def _mul(mask: int, sign: int) -> _Rule:
-    return lambda dst, src, src2: _result(dst & mask, sign) | (CF | OF if src & mask else 0)
-
-
-def _adc(mask: int, sign: int) -> _Rule:
-    def rule(dst: int, src: int, carry: int) -> int:
-        dst, src = dst & mask, src & mask
-        other = (dst - src - carry) & mask
-        carried = dst <= src if carry else dst < src
-        overflowed = ~(src ^ other) & (src ^ dst) & sign
-        return _result(dst, sign) | carried | (dst ^ src ^ other) & AF | (OF if overflowed else 0)
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        return common | (CF | OF if src & mask else 0)
 
     return rule
 
 
 def _add(mask: int, sign: int) -> _Rule:
-    with_carry = _adc(mask, sign)
-    return lambda dst, src, src2: with_carry(dst, src, 0)
-
-
-def _sbb(mask: int, sign: int) -> _Rule:
-    def rule(dst: int, src: int, borrow: int) -> int:
+    def rule(dst: int, src: int, _src2: int) -> int:
         dst, src = dst & mask, src & mask
-        first = (dst + src + borrow) & mask
-        borrowed = first <= src if borrow else first < src
-        overflowed = (first ^ src) & (first ^ dst) & sign
-        return _result(dst, sign) | borrowed | (dst ^ first ^ src) & AF | (OF if overflowed else 0)
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        other = dst - src & mask
+        overflow = OF if ~(src ^ other) & (src ^ dst) & sign else 0
+        return common | overflow | (dst ^ src ^ other) & AF | (dst < src)
+
+    return rule
+
+
+def _adc(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, carry: int) -> int:
+        dst, src = dst & mask, src & mask
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        other = dst - src - carry & mask
+        overflow = OF if ~(src ^ other) & (src ^ dst) & sign else 0
+        return common | overflow | (dst ^ src ^ other) & AF | (dst <= src if carry else dst < src)
 
     return rule
 
 
 def _sub(mask: int, sign: int) -> _Rule:
-    with_borrow = _sbb(mask, sign)
-    return lambda dst, src, src2: with_borrow(dst, src, 0)
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst, src = dst & mask, src & mask
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        first = dst + src & mask
+        overflow = OF if (first ^ src) & (first ^ dst) & sign else 0
+        return common | overflow | (dst ^ first ^ src) & AF | (first < src)
+
+    return rule
+
+
+def _sbb(mask: int, sign: int) -> _Rule:
+    def rule(dst: int, src: int, borrow: int) -> int:
+        dst, src = dst & mask, src & mask
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        first = dst + src + borrow & mask
+        overflow = OF if (first ^ src) & (first ^ dst) & sign else 0
+        return common | overflow | (dst ^ first ^ src) & AF | (first <= src if borrow else first < src)
+
+    return rule
 
 
 def _logic(mask: int, sign: int) -> _Rule:
-    return lambda dst, src, src2: _result(dst & mask, sign)
+    def rule(dst: int, _src: int, _src2: int) -> int:
+        dst &= mask
+        return _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+
+    return rule
 
 
 def _inc(mask: int, sign: int) -> _Rule:
     def rule(dst: int, src: int, _src2: int) -> int:
         dst &= mask
-        return _result(dst, sign) | src & CF | (dst ^ (dst - 1) ^ 1) & AF | (OF if dst == sign else 0)
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        return common | src & CF | (0 if dst & 0xF else AF) | (OF if dst == sign else 0)
 
     return rule
 
@@ -81,7 +101,8 @@ def _inc(mask: int, sign: int) -> _Rule:
 def _dec(mask: int, sign: int) -> _Rule:
     def rule(dst: int, src: int, _src2: int) -> int:
         dst &= mask
-        return _result(dst, sign) | src & CF | (dst ^ (dst + 1) ^ 1) & AF | (OF if dst == sign - 1 else 0)
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        return common | src & CF | (AF if dst & 0xF == 0xF else 0) | (OF if dst == sign - 1 else 0)
 
     return rule
 
@@ -89,7 +110,8 @@ def _dec(mask: int, sign: int) -> _Rule:
 def _shl(mask: int, sign: int) -> _Rule:
     def rule(dst: int, src: int, _src2: int) -> int:
         dst &= mask
-        return _result(dst, sign) | (CF if src & sign else 0) | (OF if (src ^ dst) & sign else 0)
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        return common | (CF if src & sign else 0) | (OF if (src ^ dst) & sign else 0)
 
     return rule
 
@@ -97,13 +119,18 @@ def _shl(mask: int, sign: int) -> _Rule:
 def _sar(mask: int, sign: int) -> _Rule:
     def rule(dst: int, src: int, _src2: int) -> int:
         dst &= mask
-        return _result(dst, sign) | src & CF | (OF if (src ^ dst) & sign else 0)
+        common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
+        return common | src & CF | (OF if (src ^ dst) & sign else 0)
 
     return rule
 
 
 def _bmi(mask: int, sign: int) -> _Rule:
-    return lambda dst, src, src2: _result(dst & mask, sign) & ~PF | (0 if src & mask else CF)
+    def rule(dst: int, src: int, _src2: int) -> int:
+        dst &= mask
+        return (0 if dst else ZF) | (SF if dst & sign else 0) | (0 if src & mask else CF)
+
+    return rule
 
 
 def _unused(dst: int, src: int, src2: int) -> int:

@@ -22,6 +22,9 @@ from pvemu.cpu.state_window import ContextWindow, LiveWindow, StateWindow
 WindowKind = Literal["live", "context"]
 ClockKind = Literal["auto", "block", "count"]
 
+#: Index of the fault address in `Processor.control_block`.
+EXIT_INFO_2: Final = layout.VMCB_EXIT_INFO_2 // 8
+
 #: The processor's own pages (control block, empty page table) lie where no page-table entry can lead: entries
 #: have 40 address bits.
 PRIVATE_BASE: Final = 1 << 40
@@ -59,6 +62,8 @@ class Processor:
     Attributes:
         window: the CPU state; handlers read and write registers there.
         clock: virtual time and preemption.
+        control_block: AMD-V's control block as 64-bit words; word EXIT_INFO_2 is the address of the last
+            page fault.
         exits: the handler of each exit number; the owner fills it in.
         port_in, port_out: asked at IN (port, bytes) and OUT (port, bytes, value). None or False means
             that the guest may not, and gets a precise #GP.
@@ -86,7 +91,7 @@ class Processor:
         self._private = mmap.mmap(-1, _PRIVATE_SIZE)
         self._private_anchor = ctypes.c_char.from_buffer(self._private)
         self.engine.map(_PRIVATE_SIZE, ctypes.addressof(self._private_anchor), at=PRIVATE_BASE)
-        self._vmcb = memoryview(self._private).cast("Q")
+        self.control_block = memoryview(self._private).cast("Q")
         self.exits: list[Callable[[], None]] = [self._unexpected] * exits.EXIT_NUMBERS
         self.exits[exits.UNTRANSLATABLE] = self._untranslatable
         self.port_in: PortIn = lambda port, size: None
@@ -107,7 +112,7 @@ class Processor:
     def close(self) -> None:
         """Give the engine back; the processor can't be used afterwards."""
         self.window.release()
-        self._vmcb.release()
+        self.control_block.release()
         self.engine.close()
 
     # --- running ---------------------------------------------------------------------------------
@@ -167,7 +172,7 @@ class Processor:
     @property
     def fault_address(self) -> int:
         """The address that the last page fault was about."""
-        return self._vmcb[layout.VMCB_EXIT_INFO_2 // 8]
+        return self.control_block[EXIT_INFO_2]
 
     def set_segment(self, register: int, cached: bytes) -> None:
         """Load one segment register with the 24 bytes that `Descriptor.cached` makes."""
@@ -354,7 +359,7 @@ class Processor:
         u32[_HFLAGS] = flags
 
     def _make_engine_report_blocks(self) -> None:
-        """Run one block: the engine tells of a translated block only when another has run to its end before."""
+        """Run one block: only after that does the engine tell of every block it translates."""
         self._private[: len(_TWO_BLOCKS)] = _TWO_BLOCKS
         self.engine.start(PRIVATE_BASE)
         self.engine.flush_code()

@@ -20,6 +20,7 @@ from pvemu.hypervisor.event_channel import send_virq
 from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
+from pvemu.hypervisor.pv.bounce import make_bounce
 from pvemu.hypervisor.pv.inject import inject_upcall
 from pvemu.hypervisor.pv.l1_entry import make_mod_l1_entry
 from pvemu.hypervisor.pv.ldt import drop_ldt
@@ -65,6 +66,7 @@ class Hypervisor:
         current: the vCPU whose state is on it; loaded: the same, None before the first one is.
         m2p: the machine-to-physical map.
         domains: by domain id.
+        bounce: enters the guest's kernel at a handler (pv/bounce.py).
         mod_l1_entry: replaces an entry of an L1 (pv/l1_entry.py).
         tlb_is_stale: the processor may still use a translation that was changed.
         counters: how often each hypercall was made, by number.
@@ -110,6 +112,7 @@ class Hypervisor:
         self._notices: deque[tuple[Domain, int]] = deque()
         self._entries = families.table()
         self._u32, self._u64 = self.cpu.window.u32, self.cpu.window.u64
+        self.bounce = make_bounce(self)
         self._traps = PvTraps(self)
         self._traps.install()
         self._connect_processor()

@@ -5,6 +5,7 @@ is read or written here that the guest's kernel could not. Translations are cach
 tables change; whoever changes them calls `flush`.
 """
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -94,6 +95,14 @@ class GuestMemory:
             machine = self._write_page(at) + (at & PAGE_MASK)
             self._ram.u8[machine : machine + length] = data[done : done + length]
             done += length
+
+    def pack(self, address: int, layout: struct.Struct, *values: int) -> None:
+        """Write a packed structure; raises GuestFault."""
+        offset = address & PAGE_MASK
+        if offset + layout.size <= PAGE_SIZE:
+            layout.pack_into(self._ram.u8, self._write_page(address) + offset, *values)
+        else:
+            self.copy_to_guest(address, layout.pack(*values))
 
     def read_u16(self, address: int) -> int:
         """Read two bytes; raises GuestFault."""

@@ -5,12 +5,15 @@ from an outer ring also ESP, SS (golden: behav32).
 """
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT, code_segment, drop_inner_data_segments, stack_segment
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.core import Hypervisor
 
 _ESP = layout.RSP
 _ESP32 = 2 * layout.RSP
@@ -23,74 +26,102 @@ _SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELEC
 _VIRTUAL: Final = flags.IF | flags.IOPL
 #: Flags that are cleared on the way into a handler (Intel's manual, volume 3, section 6.12.1.3).
 _CLEARED: Final = flags.VM | flags.RF | flags.NT | flags.TF
-_FROM_USER, _FROM_KERNEL = struct.Struct("<5I"), struct.Struct("<3I")
-_ERROR: Final = struct.Struct("<I")
+_FROM_KERNEL, _FROM_KERNEL_ERROR = struct.Struct("<3I"), struct.Struct("<4I")
+_FROM_USER, _FROM_USER_ERROR = struct.Struct("<5I"), struct.Struct("<6I")
 #: A handler whose own selector is bad raises #GP again and again; real Xen goes on until the stack ends.
 _DEEPEST: Final = 32
 
 
-def bounce(
-    vcpu: Vcpu,
-    selector: int,
-    address: int,
-    *,
-    masks_events: bool = False,
-    error_code: int | None = None,
-    resume_flag: int = 0,
-    depth: int = 0,
-) -> None:
-    """Enter the guest's kernel at a handler (Xen: create_bounce_frame).
+class Bounce(Protocol):
+    """Enters the guest's kernel at a handler (Xen: create_bounce_frame)."""
 
-    From an outer ring the frame goes to the stack that stack_switch named. A frame that can't be written,
-    or a null selector, crashes the domain.
+    def __call__(
+        self,
+        vcpu: Vcpu,
+        selector: int,
+        address: int,
+        masks_events: bool = False,
+        error_code: int | None = None,
+        resume_flag: int = 0,
+        depth: int = 0,
+    ) -> None:
+        """Write the frame and load the handler's registers.
 
-    Args:
-        resume_flag: flags.RF where the processor shows that flag in the frame, as for faults.
-        depth: how many handlers with a bad selector were tried on the way here.
-    """
-    domain = vcpu.domain
-    hypervisor = domain.hypervisor
+        From an outer ring the frame goes to the stack that stack_switch named. A frame that can't be
+        written, or a null selector, crashes the domain.
+
+        Args:
+            resume_flag: flags.RF where the processor shows that flag in the frame, as for faults.
+            depth: how many handlers with a bad selector were tried on the way here.
+        """
+
+
+def make_bounce(hypervisor: "Hypervisor") -> Bounce:
+    """The function for a machine; a closure, because every exception of a guest goes through it."""
     window, u8 = hypervisor.cpu.window, hypervisor.ram.u8
     u32, u64 = window.u32, window.u64
-    code = u32[_CS_SELECTOR]
-    mask_at = vcpu.info + 1
-    saved_mask = u8[mask_at]
-    shown = flags.read_eflags(window) & ~_VIRTUAL | resume_flag
-    if not saved_mask:
-        shown |= flags.IF
-    if domain.vm_assist & _ARCHITECTURAL_IOPL:
-        shown |= vcpu.iopl << 12
-    from_user = code & 2
-    if from_user:
-        stack = vcpu.kernel_stack
-        frame = _FROM_USER.pack(
-            u32[_EIP32], code & 0xFFFF | saved_mask << 16, shown, u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
-        )
-    else:
-        stack = u32[_ESP32]
-        frame = _FROM_KERNEL.pack(u32[_EIP32], code & 0xFFFF | saved_mask << 16, shown)
-    if error_code is not None:
-        frame = _ERROR.pack(error_code & 0xFFFFFFFF) + frame
-    stack = (stack - len(frame)) & 0xFFFFFFFF
-    try:
-        domain.memory.copy_to_guest(stack, frame)
-    except GuestFault as fault:
-        domain.crash(f"no room for an exception frame: the stack at {fault.address:08x} is not writable")
-        return
-    if selector & ~3 == 0:
-        domain.crash("entered a handler whose code selector is null")
-        return
-    if masks_events:
-        u8[mask_at] = 1
-    u64[_REST] &= ~_CLEARED
-    u64[_ESP] = stack
-    u64[_EIP] = address
-    stack_selector = vcpu.kernel_selector if from_user else u32[_SS_SELECTOR]
-    code_cached, stack_cached = CACHED_FLAT.get(selector), CACHED_FLAT.get(stack_selector)
-    if code_cached is None or stack_cached is None or selector & 3 != stack_selector & 3:
-        load_ring(vcpu, selector, stack_selector, depth=depth)
-    elif from_user or code != selector:
-        hypervisor.cpu.set_ring(code_cached, stack_cached)
+    read_eflags, set_ring = flags.read_eflags, hypervisor.cpu.set_ring
+    user_size, user_error_size = _FROM_USER.size, _FROM_USER_ERROR.size
+    kernel_size, kernel_error_size = _FROM_KERNEL.size, _FROM_KERNEL_ERROR.size
+
+    def bounce(
+        vcpu: Vcpu,
+        selector: int,
+        address: int,
+        masks_events: bool = False,
+        error_code: int | None = None,
+        resume_flag: int = 0,
+        depth: int = 0,
+    ) -> None:
+        domain = vcpu.domain
+        code = u32[_CS_SELECTOR]
+        mask_at = vcpu.info + 1
+        saved_mask = u8[mask_at]
+        shown = read_eflags(window) & ~_VIRTUAL | resume_flag
+        if not saved_mask:
+            shown |= flags.IF
+        if domain.vm_assist & _ARCHITECTURAL_IOPL:
+            shown |= vcpu.iopl << 12
+        shown_code = code & 0xFFFF | saved_mask << 16
+        try:
+            if code & 2:
+                ring = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
+                stack_selector = vcpu.kernel_selector
+                if error_code is None:
+                    stack = (vcpu.kernel_stack - user_size) & 0xFFFFFFFF
+                    domain.memory.pack(stack, _FROM_USER, u32[_EIP32], shown_code, shown, *ring)
+                else:
+                    stack = (vcpu.kernel_stack - user_error_size) & 0xFFFFFFFF
+                    frame = error_code, u32[_EIP32], shown_code, shown, *ring
+                    domain.memory.pack(stack, _FROM_USER_ERROR, *frame)
+            else:
+                stack_selector = u32[_SS_SELECTOR]
+                if error_code is None:
+                    stack = (u32[_ESP32] - kernel_size) & 0xFFFFFFFF
+                    domain.memory.pack(stack, _FROM_KERNEL, u32[_EIP32], shown_code, shown)
+                else:
+                    stack = (u32[_ESP32] - kernel_error_size) & 0xFFFFFFFF
+                    domain.memory.pack(stack, _FROM_KERNEL_ERROR, error_code, u32[_EIP32], shown_code, shown)
+        except GuestFault as fault:
+            domain.crash(f"no room for an exception frame: the stack at {fault.address:08x} is not writable")
+            return
+        if selector & ~3 == 0:
+            domain.crash("entered a handler whose code selector is null")
+            return
+        if masks_events:
+            u8[mask_at] = 1
+        u64[_REST] &= ~_CLEARED
+        u64[_ESP] = stack
+        u64[_EIP] = address
+        if code == selector and not code & 2:
+            return  # the kernel's handler runs on the segments that the kernel has
+        cached, stack_cached = CACHED_FLAT.get(selector), CACHED_FLAT.get(stack_selector)
+        if cached is None or stack_cached is None or selector & 3 != stack_selector & 3:
+            load_ring(vcpu, selector, stack_selector, depth=depth)
+        else:
+            set_ring(cached, stack_cached)
+
+    return bounce
 
 
 def upcall_due(vcpu: Vcpu) -> bool:
@@ -122,14 +153,8 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
     if handler.selector & ~3 == 0:
         vcpu.domain.crash(f"Unhandled: vec {exits.GP}, #GP[{bad & 0xFFFC:04x}]")
         return
-    bounce(
-        vcpu,
-        handler.selector,
-        handler.address,
-        masks_events=handler.masks_events,
-        error_code=bad & 0xFFFC,
-        resume_flag=flags.RF,
-        depth=depth + 1,
+    vcpu.domain.hypervisor.bounce(
+        vcpu, handler.selector, handler.address, handler.masks_events, bad & 0xFFFC, flags.RF, depth + 1
     )
 
 

@@ -59,12 +59,13 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
     linear = (u32[_EIP32] + u32[_CS_BASE]) & _LOW
     try:
         machine = memory.readable_machine_address(linear)
-        code = memory.copy_from_guest(linear, min(LONGEST, PAGE_SIZE - (linear & PAGE_MASK)))
     except GuestFault:
         return None
-    if len(code) < LONGEST:
+    inside = PAGE_SIZE - (linear & PAGE_MASK)
+    code = bytes(hypervisor.ram.u8[machine : machine + min(LONGEST, inside)])
+    if inside < LONGEST:
         with suppress(GuestFault):
-            code += memory.copy_from_guest(linear + len(code), LONGEST - len(code))
+            code += memory.copy_from_guest(linear + inside, LONGEST - inside)
     return hypervisor.decoder.decode(machine, code)
 
 

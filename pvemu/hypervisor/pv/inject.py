@@ -3,7 +3,6 @@
 from typing import Final
 
 from pvemu.cpu import exits, flags, layout
-from pvemu.hypervisor.pv.bounce import bounce
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.page_tables import FAULT_USER
 
@@ -35,23 +34,32 @@ def inject_exception(vcpu: Vcpu, vector: int, error_code: int = 0, *, resume_fla
         return
     if resume_flag is None:
         resume_flag = 0 if vector in _TRAPS else flags.RF
-    bounce(
+    vcpu.domain.hypervisor.bounce(
         vcpu,
         handler.selector,
         handler.address,
-        masks_events=handler.masks_events,
-        error_code=error_code if vector in exits.WITH_ERROR_CODE else None,
-        resume_flag=resume_flag,
+        handler.masks_events,
+        error_code if vector in exits.WITH_ERROR_CODE else None,
+        resume_flag,
     )
 
 
 def inject_page_fault(vcpu: Vcpu, error_code: int, address: int) -> None:
     """Deliver a page fault at a linear address; the guest finds it in vcpu_info.arch.cr2."""
-    address &= 0xFFFFFFFF
-    vcpu.cr2 = address
-    vcpu.domain.hypervisor.ram.u32[vcpu.info + _CR2_OFFSET >> 2] = address
-    user = 0 if kernel_mode(vcpu) else FAULT_USER
-    inject_exception(vcpu, exits.PF, error_code & ~FAULT_USER | user)
+    hypervisor = vcpu.domain.hypervisor
+    vcpu.cr2 = address = address & 0xFFFFFFFF
+    hypervisor.ram.u32[vcpu.info + _CR2_OFFSET >> 2] = address
+    if hypervisor.cpu.window.u32[_HFLAGS] & layout.HF_CPL == 1:
+        error_code &= ~FAULT_USER
+    else:
+        error_code |= FAULT_USER
+    handler = vcpu.traps[exits.PF]
+    if handler.selector & ~3:
+        hypervisor.bounce(
+            vcpu, handler.selector, handler.address, handler.masks_events, error_code, flags.RF
+        )
+    else:
+        vcpu.domain.crash(f"Unhandled: vec {exits.PF}, #PF[{error_code:04x}] at {address:08x}")
 
 
 def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
@@ -60,12 +68,12 @@ def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
     if handler.selector & ~3 == 0:
         vcpu.domain.crash(f"Unhandled: vec {vector}, int 0x{vector:02x}[0000]")
         return
-    bounce(
-        vcpu, handler.selector, handler.address, masks_events=handler.masks_events, resume_flag=resume_flag
+    vcpu.domain.hypervisor.bounce(
+        vcpu, handler.selector, handler.address, handler.masks_events, None, resume_flag
     )
 
 
 def inject_upcall(vcpu: Vcpu, *, resume_flag: int = 0) -> None:
     """Call the guest's event callback, with upcalls masked."""
     callback = vcpu.event_callback
-    bounce(vcpu, callback.selector, callback.address, masks_events=True, resume_flag=resume_flag)
+    vcpu.domain.hypervisor.bounce(vcpu, callback.selector, callback.address, True, None, resume_flag)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from pvemu.abi.arch_x86 import TI_DPL_MASK, TI_IF
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.clock import EXIT_BATCH
-from pvemu.hypervisor.address_space import DESCRIPTOR_AREA_END, GDT_VIRTUAL, LDT_VIRTUAL
+from pvemu.cpu.processor import EXIT_INFO_2
+from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
 from pvemu.hypervisor.pv.emul_priv_op import (
@@ -25,7 +26,7 @@ from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.pv.ro_page_fault import emulate_store
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
 from pvemu.memory.guest import GuestFault
-from pvemu.memory.page_tables import FAULT_WRITE
+from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
@@ -38,6 +39,7 @@ _ERROR_CODE = layout.ERROR_CODE // 4
 _IDT: Final = 2  #: bit of a selector error code: it names a vector
 _SELECTOR_BITS: Final = 0xFFF8
 _LENGTH_OF_INT_N: Final = 2
+_WRITE_PROTECTED: Final = FAULT_PRESENT | FAULT_WRITE
 _ICEBP: Final = 0xF1
 _DR6_SINGLE_STEP: Final = 1 << 14
 _TRAP_INFO: Final = struct.Struct("<BBHI")
@@ -65,7 +67,7 @@ class PvTraps:
             exits.UD: self._invalid_op,
             exits.NM: self._device_not_available,
             exits.GP: self._general_protection,
-            exits.PF: self._page_fault,
+            exits.PF: self._page_fault_handler(),
         }
 
     def install(self) -> None:
@@ -158,14 +160,20 @@ class PvTraps:
         if error_code or not emulate_privileged_op(vcpu):
             inject_exception(vcpu, exits.GP, error_code)
 
-    def _page_fault(self, vcpu: Vcpu) -> None:
-        address = self._cpu.fault_address
-        if GDT_VIRTUAL <= address < DESCRIPTOR_AREA_END:
-            self._descriptor_fault(vcpu, address)
-        elif not (error_code := self._u32[_ERROR_CODE]) & FAULT_WRITE or not emulate_store(
-            vcpu, address, error_code
-        ):
-            inject_page_fault(vcpu, error_code, address)
+    def _page_fault_handler(self) -> _Handle:
+        """Page faults are the most frequent of exceptions, so this one is a closure."""
+        u32, control_block = self._u32, self._cpu.control_block
+
+        def page_fault(vcpu: Vcpu) -> None:
+            address, error_code = control_block[EXIT_INFO_2], u32[_ERROR_CODE]
+            if address >= GDT_VIRTUAL:
+                self._descriptor_fault(vcpu, address)
+            elif error_code & _WRITE_PROTECTED != _WRITE_PROTECTED or not emulate_store(
+                vcpu, address, error_code
+            ):
+                inject_page_fault(vcpu, error_code, address)
+
+        return page_fault
 
     def _descriptor_fault(self, vcpu: Vcpu, address: int) -> None:
         """A selector named a descriptor in a page that is not mapped: one of the LDT is faulted in."""
