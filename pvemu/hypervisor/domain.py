@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE
 from pvemu.abi.sched import SHUTDOWN_crash
-from pvemu.abi.xen import DOMID_SELF, SIF_INITDOMAIN, SIF_PRIVILEGED, shared_info
+from pvemu.abi.xen import DOMID_FIRST_RESERVED, DOMID_SELF, SIF_INITDOMAIN, SIF_PRIVILEGED, shared_info
 from pvemu.hypervisor.crash_report import report_crash
 from pvemu.hypervisor.iomem import iomem_flags, iomem_refusal
 from pvemu.hypervisor.vcpu import Vcpu
@@ -44,7 +44,8 @@ class Domain:
         self.pages = 0
         self.word = WORD32
         self.memory = GuestMemory(hypervisor.ram, COMPAT, HYPERVISOR_VIRT_START_PAE, hypervisor.before_write)
-        self.shared_info_frame = hypervisor.allocate_shared_page(domid)
+        is_ordinary = domid < DOMID_FIRST_RESERVED
+        self.shared_info_frame = hypervisor.allocate_shared_page(domid) if is_ordinary else 0
         self.shared_info = self.shared_info_frame << PAGE_SHIFT
         self.shutdown_reason: int | None = None
         self._announced_reason: int | None = None

@@ -80,7 +80,7 @@ class Frames:
     def share(self, mfn: int, domid: int) -> None:
         """Let a domain map one of the hypervisor's own frames writable (Xen: share_xen_page_with_guest)."""
         self.owner[mfn] = domid
-        self.count[mfn] = 1
+        self.count[mfn], self.allocated[mfn] = 1, 0
         self.type[mfn], self.type_count[mfn], self.validated[mfn] = PGT_WRITABLE, 1, 1
 
     def get_page(self, mfn: int, domid: int) -> bool:
