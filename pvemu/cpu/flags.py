@@ -32,7 +32,8 @@ def _mul(mask: int, sign: int) -> _Rule:
     def rule(dst: int, src: int, _src2: int) -> int:
         dst &= mask
         common = _PARITY[dst & 0xFF] | (0 if dst else ZF) | (SF if dst & sign else 0)
-        return common | (CF | OF if src & mask else 0)
+        # CC_SRC is the upper half of the product where it stands, above the operand's bits.
+        return common | (CF | OF if src else 0)
 
     return rule
 
@@ -176,7 +177,7 @@ def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2
 def read_eflags(window: StateWindow) -> int:
     """EFLAGS as `pushf` in ring 0 would store it."""
     rest, dst, src, src2, operation, direction = _LAZY.unpack_from(window.u8, layout.EFLAGS)
-    flags = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
+    flags: int = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
     return flags | DF if direction < 0 else flags
 
 

@@ -55,9 +55,7 @@ def inject_page_fault(vcpu: Vcpu, error_code: int, address: int) -> None:
         error_code |= FAULT_USER
     handler = vcpu.traps[exits.PF]
     if handler.selector & ~3:
-        hypervisor.bounce(
-            vcpu, handler.selector, handler.address, handler.masks_events, error_code, flags.RF
-        )
+        hypervisor.bounce(vcpu, handler.selector, handler.address, handler.masks_events, error_code, flags.RF)
     else:
         vcpu.domain.crash(f"Unhandled: vec {exits.PF}, #PF[{error_code:04x}] at {address:08x}")
 

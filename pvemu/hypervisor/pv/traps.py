@@ -14,6 +14,7 @@ from pvemu.cpu.clock import EXIT_BATCH
 from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.pv.emul_gate_op import emulate_gate_op
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
 from pvemu.hypervisor.pv.emul_priv_op import (
     RDTSC_LENGTH,
@@ -157,8 +158,10 @@ class PvTraps:
 
     def _general_protection(self, vcpu: Vcpu) -> None:
         error_code = self._u32[_ERROR_CODE]
-        if error_code or not emulate_privileged_op(vcpu):
-            inject_exception(vcpu, exits.GP, error_code)
+        if error_code:
+            emulate_gate_op(vcpu, error_code)
+        elif not emulate_privileged_op(vcpu):
+            inject_exception(vcpu, exits.GP, 0)
 
     def _page_fault_handler(self) -> _Handle:
         """Page faults are the most frequent of exceptions, so this one is a closure."""
