@@ -68,7 +68,11 @@ class Assembly:
         """Whether lines are missing, so that what is undefined may be defined in them."""
         self._unsaid = 0
         self._fragments = 0
-        self.section = self.open_section(".text", None, None)
+        # What follows goes into the one, "section previous" returns to the other.
+        self.section = self.previous = Section(".text", "rx", _CODE_ALIGNMENT)
+        self.sections[".text"] = self.section
+        self.end = Section("", "", 1)
+        """Stands behind all sections and holds nothing but the symbol of the image's end."""
         for name, number in defines.items():
             self._define(name, number)
 
@@ -152,8 +156,12 @@ class Assembly:
             raise Mistake(f'{name} has the flags "{section.flags}" from its first line; they can\'t change')
         elif alignment is not None:
             section.alignment = max(section.alignment, alignment)
-        self.section = section
+        self.change_section(section)
         return section
+
+    def change_section(self, section: Section) -> None:
+        """Make a section the current one."""
+        self.previous, self.section = self.section, section
 
 
 def belongs(name: str, prefix: str) -> bool:

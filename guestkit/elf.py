@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
-PAGE = 4096
+from guestkit.program import PAGE
 
 _ET_EXEC, _EM_386, _EM_X86_64 = 2, 3, 62
 _PT_LOAD, _PT_NOTE = 1, 4
@@ -89,7 +89,7 @@ class _Names:
 
 @dataclass
 class _Header:
-    """One section header before its place in the file is known."""
+    """One section header; ``size`` and ``offset`` are in bytes."""
 
     name: str
     kind: int
@@ -103,41 +103,125 @@ class _Header:
     entry_size: int = 0
 
 
-class _Writer:
-    """The file as it grows; what is appended knows its offset."""
+class _ElfFile:
+    """The file as it grows: room for the headers at the beginning, then whatever is added, in that order."""
 
-    def __init__(self, bits: int) -> None:
-        self.bits = bits
-        self.words = _WORDS[bits]
-        self.data = bytearray()
+    def __init__(self, bits: int, program_headers: int) -> None:
+        self._bits = bits
+        self._mask = (1 << bits) - 1
+        self._words = _WORDS[bits]
+        self._programs: list[bytes] = []
+        self._headers = [_Header("", 0, 0, 0, 0, 0, alignment=0)]
+        self._data = bytearray(self._words.header.size + program_headers * self._words.program.size)
 
-    def append(self, data: bytes, alignment: int = 1, remainder: int = 0) -> int:
-        """Append at the next offset that is ``remainder`` modulo ``alignment``, and return it."""
-        self.data += bytes((remainder - len(self.data)) % alignment)
-        at = len(self.data)
-        self.data += data
+    def add_segment(self, segment: ElfSegment, data: bytes) -> int:
+        """Append a segment to be loaded, and return its offset, which is its address modulo pages."""
+        at = self._append(data, PAGE, segment.address % PAGE)
+        flags = sum(_PF[letter] for letter in segment.flags)
+        self._add_program(_PT_LOAD, flags, at, segment.address, segment.physical, segment.memory_size, PAGE)
         return at
 
-    def program_header(
+    def add_section(self, section: ElfSection, offset: int) -> None:
+        """Describe a section that lies in a segment."""
+        kind = _SHT_NOBITS if section.data is None else _SHT_PROGBITS
+        flags = sum(_SHF[letter] for letter in {*section.flags, "r"})
+        address = section.address & self._mask
+        self._headers.append(
+            _Header(section.name, kind, flags, address, offset, section.size, alignment=section.alignment)
+        )
+
+    def add_notes(self, notes: bytes) -> None:
+        """Append the notes, which are not loaded: the loader reads them in the file."""
+        at = self._append(notes, 4)
+        self._add_program(_PT_NOTE, _PF["r"], at, 0, 0, len(notes), 4)
+        self._headers.append(_Header(".note.Xen", _SHT_NOTE, 0, 0, at, len(notes), alignment=4))
+
+    def add_symbols(self, symbols: Sequence[ElfSymbol]) -> None:
+        """Append .symtab and .strtab; local symbols come first, as the standard wants it."""
+        names = _Names()
+        ordered = sorted(symbols, key=lambda symbol: not symbol.is_local)
+        table = bytearray(self._words.symbol.size)
+        for symbol in ordered:
+            table += self._symbol(names.add(symbol.name), symbol)
+        first_global = 1 + sum(symbol.is_local for symbol in ordered)
+        at, size = self._append(table, 8), self._words.symbol.size
+        next_index = len(self._headers) + 1
+        self._headers.append(
+            _Header(".symtab", _SHT_SYMTAB, 0, 0, at, len(table), next_index, first_global, 8, size)
+        )
+        self._headers.append(_Header(".strtab", _SHT_STRTAB, 0, 0, self._append(names.data), len(names.data)))
+
+    def finish(self, entry: int) -> bytes:
+        """Append the section headers, write the headers at the beginning, and return the whole file."""
+        section_table = self._append_section_headers()
+        words = self._words
+        header = words.header.pack(
+            b"\x7fELF" + bytes([1 if self._bits == 32 else 2, 1, 1]),
+            _ET_EXEC,
+            _EM_386 if self._bits == 32 else _EM_X86_64,
+            1,
+            entry & self._mask,
+            words.header.size if self._programs else 0,
+            section_table,
+            0,
+            words.header.size,
+            words.program.size,
+            len(self._programs),
+            words.section.size,
+            len(self._headers),
+            len(self._headers) - 1,
+        )
+        beginning = header + b"".join(self._programs)
+        self._data[: len(beginning)] = beginning
+        return bytes(self._data)
+
+    def _append(self, data: bytes | bytearray, alignment: int = 1, remainder: int = 0) -> int:
+        """Append at the next offset that is ``remainder`` modulo ``alignment``, and return it."""
+        self._data += bytes((remainder - len(self._data)) % alignment)
+        at = len(self._data)
+        self._data += data
+        return at
+
+    def _add_program(
         self,
         kind: int,
         flags: int,
         offset: int,
         address: int,
         physical: int,
-        sizes: tuple[int, int],
+        memory_size: int,
         alignment: int,
-    ) -> bytes:
-        """Return a program header; the 64-bit one has its flags elsewhere."""
-        if self.bits == 64:
-            return self.words.program.pack(kind, flags, offset, address, physical, *sizes, alignment)
-        return self.words.program.pack(kind, offset, address, physical, *sizes, flags, alignment)
+    ) -> None:
+        """Add a program header for what was appended last; the 64-bit one has its flags elsewhere."""
+        places = (offset, address & self._mask, physical & self._mask)
+        sizes = (len(self._data) - offset, memory_size)
+        if self._bits == 64:
+            program = self._words.program.pack(kind, flags, *places, *sizes, alignment)
+        else:
+            program = self._words.program.pack(kind, *places, *sizes, flags, alignment)
+        self._programs.append(program)
 
-    def symbol(self, name: int, value: int, info: int, section: int) -> bytes:
-        """Return a symbol, whose fields too have another order in 64 bits."""
-        if self.bits == 64:
-            return self.words.symbol.pack(name, info, 0, section, value, 0)
-        return self.words.symbol.pack(name, value, 0, info, 0, section)
+    def _symbol(self, name: int, symbol: ElfSymbol) -> bytes:
+        """Return a symbol's entry, whose fields too have another order in 64 bits."""
+        info = (_STB_LOCAL if symbol.is_local else _STB_GLOBAL) << 4 | _STT_NOTYPE
+        section = _SHN_ABS if symbol.section is None else symbol.section + 1
+        value = symbol.value & self._mask
+        if self._bits == 64:
+            return self._words.symbol.pack(name, info, 0, section, value, 0)
+        return self._words.symbol.pack(name, value, 0, info, 0, section)
+
+    def _append_section_headers(self) -> int:
+        """Append .shstrtab and the table of section headers, and return where that begins."""
+        names = _Names()
+        self._headers.append(_Header(".shstrtab", _SHT_STRTAB, 0, 0, 0, 0))
+        places = [names.add(header.name) if header.name else 0 for header in self._headers]
+        self._headers[-1].offset = self._append(names.data)
+        self._headers[-1].size = len(names.data)
+        table = b"".join(
+            self._words.section.pack(place, *astuple(header)[1:])
+            for place, header in zip(places, self._headers, strict=True)
+        )
+        return self._append(table, 8)
 
 
 def write_elf(
@@ -149,108 +233,24 @@ def write_elf(
     symbols: Sequence[ElfSymbol],
 ) -> bytes:
     """Return an ELF executable for x86 of ``bits`` bits; addresses are taken modulo that width."""
-    writer = _Writer(bits)
-    mask = (1 << bits) - 1
-    headers = [_Header("", 0, 0, 0, 0, 0, alignment=0)]
-    count = len(segments) + bool(notes)
-    writer.append(bytes(writer.words.header.size + count * writer.words.program.size))
-    program = b""
+    file = _ElfFile(bits, len(segments) + bool(notes))
     offsets = [0] * len(sections)
     for segment in segments:
-        data = bytearray()
-        for index in segment.sections:
-            data += bytes(sections[index].address - segment.address - len(data))
-            data += sections[index].data or b""
-        del data[segment.file_size :]
-        at = writer.append(bytes(data), PAGE, segment.address % PAGE)
+        at = file.add_segment(segment, segment_data(segment, sections))
         for index in segment.sections:
             offsets[index] = at + sections[index].address - segment.address
-        flags = sum(_PF[letter] for letter in segment.flags)
-        sizes = (segment.file_size, segment.memory_size)
-        program += writer.program_header(
-            _PT_LOAD, flags, at, segment.address & mask, segment.physical & mask, sizes, PAGE
-        )
     for section, offset in zip(sections, offsets, strict=True):
-        kind = _SHT_NOBITS if section.data is None else _SHT_PROGBITS
-        flags = sum(_SHF[letter] for letter in section.flags) | _SHF["r"]
-        headers.append(
-            _Header(
-                section.name,
-                kind,
-                flags,
-                section.address & mask,
-                offset,
-                section.size,
-                alignment=section.alignment,
-            )
-        )
+        file.add_section(section, offset)
     if notes:
-        at = writer.append(notes, 4)
-        program += writer.program_header(_PT_NOTE, _PF["r"], at, 0, 0, (len(notes), len(notes)), 4)
-        headers.append(_Header(".note.Xen", _SHT_NOTE, 0, 0, at, len(notes), alignment=4))
-    _append_symbols(writer, headers, symbols, mask)
-    section_table = _append_headers(writer, headers)
-    header = writer.words.header.pack(
-        b"\x7fELF" + bytes([1 if bits == 32 else 2, 1, 1]),
-        _ET_EXEC,
-        _EM_386 if bits == 32 else _EM_X86_64,
-        1,
-        entry & mask,
-        writer.words.header.size if count else 0,
-        section_table,
-        0,
-        writer.words.header.size,
-        writer.words.program.size,
-        count,
-        writer.words.section.size,
-        len(headers),
-        len(headers) - 1,
-    )
-    writer.data[: len(header)] = header
-    writer.data[len(header) : len(header) + len(program)] = program
-    return bytes(writer.data)
+        file.add_notes(notes)
+    file.add_symbols(symbols)
+    return file.finish(entry)
 
 
-def _append_symbols(writer: _Writer, headers: list[_Header], symbols: Sequence[ElfSymbol], mask: int) -> None:
-    """Append .symtab and .strtab; local symbols come first, as the standard wants it."""
-    names = _Names()
-    ordered = sorted(symbols, key=lambda symbol: not symbol.is_local)
-    table = bytearray(writer.words.symbol.size)
-    for symbol in ordered:
-        binding = _STB_LOCAL if symbol.is_local else _STB_GLOBAL
-        section = _SHN_ABS if symbol.section is None else symbol.section + 1
-        info = binding << 4 | _STT_NOTYPE
-        table += writer.symbol(names.add(symbol.name), symbol.value & mask, info, section)
-    first_global = 1 + sum(symbol.is_local for symbol in ordered)
-    at = writer.append(bytes(table), 8)
-    entry_size = writer.words.symbol.size
-    headers.append(
-        _Header(".symtab", _SHT_SYMTAB, 0, 0, at, len(table), len(headers) + 1, first_global, 8, entry_size)
-    )
-    at = writer.append(bytes(names.data))
-    headers.append(_Header(".strtab", _SHT_STRTAB, 0, 0, at, len(names.data)))
-
-
-def _append_headers(writer: _Writer, headers: list[_Header]) -> int:
-    """Append .shstrtab and the table of section headers, and return where that begins."""
-    names = _Names()
-    headers.append(_Header(".shstrtab", _SHT_STRTAB, 0, 0, 0, 0))
-    places = [names.add(header.name) if header.name else 0 for header in headers]
-    headers[-1].offset = writer.append(bytes(names.data))
-    headers[-1].size = len(names.data)
-    table = b"".join(
-        writer.words.section.pack(
-            place,
-            header.kind,
-            header.flags,
-            header.address,
-            header.offset,
-            header.size,
-            header.link,
-            header.info,
-            header.alignment,
-            header.entry_size,
-        )
-        for place, header in zip(places, headers, strict=True)
-    )
-    return writer.append(table, 8)
+def segment_data(segment: ElfSegment, sections: Sequence[ElfSection]) -> bytes:
+    """Return what the file holds of a segment: its sections with the gaps between them."""
+    data = bytearray()
+    for index in segment.sections:
+        data += bytes(sections[index].address - segment.address - len(data))
+        data += sections[index].data or b""
+    return bytes(data[: segment.file_size])

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from guestkit.assembly import Assembly
-from guestkit.elf import ElfSection, ElfSegment, ElfSymbol, write_elf
+from guestkit.elf import ElfSection, ElfSegment, ElfSymbol, segment_data, write_elf
 from guestkit.errors import Mistake
-from guestkit.layout import Layout
 from guestkit.listing import ListedLine, format_listing
 from guestkit.notes import build_notes, entry_address
 from guestkit.program import Section
 from guestkit.symbols import ConstantSymbol, GivenSymbol, LabelSymbol
-
-_END = "_end"
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,9 @@ class Image:
         return format_listing(self.listed, self.bits)
 
 
-def build_image(assembly: Assembly, layout: Layout) -> Image:
+def build_image(assembly: Assembly, placed: Sequence[Section]) -> Image:
     """Return the program with everything in its place; AssemblyError when a value does not fit there."""
-    contents = {section: _contents(assembly, section) for section in layout.sections}
+    contents = {section: _contents(assembly, section) for section in placed}
     notes = build_notes(assembly)
     entry = 0
     try:
@@ -83,18 +80,27 @@ def build_image(assembly: Assembly, layout: Layout) -> Image:
             section.flags,
             section.alignment,
         )
-        for section in layout.sections
+        for section in placed
     ]
-    present = [section for section in layout.sections if section.size]
+    present = [section for section in placed if section.size]
     loaded = [section for section in sections if section.size]
     segments = _segments(loaded, assembly.guest.physical_offset if assembly.guest else 0)
     bits = assembly.guest.bits if assembly.guest else assembly.bits
-    symbols = _symbols(assembly, present, layout.end)
+    symbols = _symbols(assembly, present)
     elf = write_elf(bits, entry, loaded, segments, notes, symbols)
     return Image(
         bits,
         entry,
-        tuple(_with_data(segment, loaded) for segment in segments),
+        tuple(
+            Segment(
+                segment.address,
+                segment.physical,
+                segment_data(segment, loaded),
+                segment.memory_size,
+                segment.flags,
+            )
+            for segment in segments
+        ),
         tuple(sections),
         {symbol.name: symbol.value for symbol in symbols},
         notes,
@@ -136,15 +142,7 @@ def _segments(sections: Sequence[ElfSection], physical_offset: int) -> list[ElfS
     return segments
 
 
-def _with_data(segment: ElfSegment, sections: Sequence[ElfSection]) -> Segment:
-    data = bytearray()
-    for index in segment.sections:
-        data += bytes(sections[index].address - segment.address - len(data)) + (sections[index].data or b"")
-    del data[segment.file_size :]
-    return Segment(segment.address, segment.physical, bytes(data), segment.memory_size, segment.flags)
-
-
-def _symbols(assembly: Assembly, sections: Sequence[Section], end: int) -> list[ElfSymbol]:
+def _symbols(assembly: Assembly, sections: Sequence[Section]) -> list[ElfSymbol]:
     """Return what a debugger should know: all labels and constants but those of single macro expansions."""
     symbols = []
     indices = {section: index for index, section in enumerate(sections)}
@@ -162,8 +160,6 @@ def _symbols(assembly: Assembly, sections: Sequence[Section], end: int) -> list[
                 symbols.append(ElfSymbol(name, number, None, is_local=True))
             case _:
                 pass
-    if assembly.symbols.get(_END) is None:
-        symbols.append(ElfSymbol(_END, end, None, is_local=False))
     return symbols
 
 

@@ -1,7 +1,6 @@
 """Gives every section and fragment its address, letting jumps grow until each reaches its target."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from guestkit.assembly import Assembly, belongs
 from guestkit.code import Code
@@ -15,17 +14,11 @@ _MOST_RESTLESS_PASSES = 16
 """Rounds that sizes may go on changing in after the last jump has grown."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The sections in the order of their addresses, and the address behind the last one."""
+def lay_out(assembly: Assembly) -> tuple[Section, ...]:
+    """Settle all sizes and addresses, and return the sections in the order of these.
 
-    sections: tuple[Section, ...]
-    base: int
-    end: int
-
-
-def lay_out(assembly: Assembly) -> Layout:
-    """Settle all sizes and addresses; AssemblyError when a fragment can't be encoded or placed."""
+    Raises AssemblyError when a fragment can't be encoded or placed.
+    """
     sections = tuple(_in_order(assembly.sections.values()))
     guest = assembly.guest
     base = guest.virt_base + guest.paddr if guest else 0
@@ -44,7 +37,7 @@ def lay_out(assembly: Assembly) -> Layout:
             Mistake(f"the image would end at {end:#x}, beyond the {bits}-bit address space"), line
         )
     assembly.fail_if_wrong()
-    return Layout(sections, base, end)
+    return sections
 
 
 def _in_order(sections: Iterable[Section]) -> Iterator[Section]:
@@ -86,7 +79,7 @@ def _relax(assembly: Assembly, sections: Sequence[Section], base: int, fragments
     elastic = [fragment for fragment in fragments if type(fragment).resize is not Fragment.resize]
     restless = 0
     while True:
-        end = _assign(sections, base)
+        end = assembly.end.address = _assign(sections, base)
         assembly.evaluator.addresses_moved()
         if end - base > LARGEST_IMAGE:
             largest = max(fragments, key=lambda fragment: fragment.size)

@@ -17,8 +17,11 @@ def find(name: str, folder: Path | None, include_paths: Sequence[Path], column: 
     folders = [*([folder] if folder is not None else []), *include_paths, PACKAGED]
     for candidate in folders:
         path = candidate / name
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # a name that is too long, or a folder that may not be read
+            raise Mistake(f"{path} can't be read: {error.strerror}", column) from error
     places = ", ".join(str(candidate) for candidate in folders)
     raise Mistake(f'there is no file "{name}" in {places}', column)
 

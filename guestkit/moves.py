@@ -49,7 +49,9 @@ def _exchange(pending: Sequence[Move], place: Place) -> tuple[str, str]:
     circle = _circle(pending)
     for waiting, reader in pairwise([*circle, circle[0]]):
         swapped = (reader.target, waiting.target)
-        if reader.reads() & targets == {REGISTERS[waiting.target].number} and _can_rename(pending, swapped, place):
+        if reader.reads() & targets == {REGISTERS[waiting.target].number} and _can_rename(
+            pending, swapped, place
+        ):
             return swapped
     raise Mistake(
         "these arguments need each other's registers; load one into another register first",

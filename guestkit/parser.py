@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
-from lark import Lark, Token, UnexpectedInput
+from lark import Lark, UnexpectedInput
 from lark.exceptions import UnexpectedToken
 
 from guestkit.errors import Mistake
@@ -48,25 +48,26 @@ class _Interactive(Protocol):
 
     def accepts(self) -> set[str]: ...
     def copy(self, deepcopy_values: bool) -> "_Interactive": ...
-    def feed_token(self, token: Token) -> object: ...
 
 
 def _accepted_before(error: UnexpectedInput, text: str, start: str) -> set[str]:
     """Return the terminals that could have stood where the error is.
 
-    By the time it is raised the parser has often closed the expression before it and forgotten that an operator
-    was possible. So the line is parsed again, step by step, to ask the parser as it was before the wrong token.
+    By the time it is raised the parser has often closed the expression before it and forgotten that an
+    operator was possible. So the line is parsed again, to ask the parser as it was before the wrong token.
     """
     if len(text) > _LONGEST_REPEATED:
         return (error.accepts if isinstance(error, UnexpectedToken) else None) or set()
     parser = _lark().parse_interactive(text, start)
     before = now = cast(_Interactive, parser)
+    token = None
     try:
-        for token in parser.iter_parse():  # which feeds the parser a token when asked for the next
+        for token in parser.iter_parse():  # noqa: B007  a token is fed when the next one is asked for
             before = now.copy(deepcopy_values=False)
-            fed = 
-    except UnexpectedInput:
-        pass
+        before = now
+    except UnexpectedInput as again:
+        if not (isinstance(again, UnexpectedToken) and again.token is token):
+            before = now  # it was the lexer that failed: the parser has not moved
     return before.accepts()
 
 

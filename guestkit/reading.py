@@ -9,15 +9,16 @@ from guestkit.evaluator import Stage
 from guestkit.expander import Expander
 from guestkit.fragments import Alignment, FixedBytes
 from guestkit.parser import parse_field, parse_line
-from guestkit.program import PAGE
+from guestkit.program import PAGE, Place
 from guestkit.source import Line
 from guestkit.statements.structure import add_field
 from guestkit.statements.table import run
-from guestkit.symbols import ConstantSymbol
+from guestkit.symbols import ConstantSymbol, LabelSymbol
 from guestkit.syntax import Name, Parsed
 
 HYPERCALL_PAGE = "hypercall_page"
 _LABEL = re.compile(r"[ \t]*([A-Za-z_.][\w.@]*)[ \t]*:")
+_END = "_end"
 _TRAP = b"\xcc"
 """What the hypercall page holds until Xen fills it: a call too early should be seen."""
 
@@ -37,7 +38,8 @@ def read(assembly: Assembly, lines: Sequence[Line]) -> None:
     except Fatal as mistake:
         report(mistake, assembly.line)
     _check_closed(assembly)
-    _complete(assembly)
+    _add_end(assembly)
+    _add_hypercall_page(assembly)
     assembly.evaluator.stage = Stage.SIZING
     _check_constants(assembly)
 
@@ -78,7 +80,14 @@ def _check_closed(assembly: Assembly) -> None:
             assembly.report(Mistake(f"what begins here has no {end}"), opened.line)
 
 
-def _complete(assembly: Assembly) -> None:
+def _add_end(assembly: Assembly) -> None:
+    """Define the symbol of the end of the image, unless the program has its own."""
+    if assembly.symbols.get(_END) is None:
+        place = Place(assembly.end, None, "", assembly.bits, assembly.line)
+        assembly.symbols.define(_END, LabelSymbol(place), None)
+
+
+def _add_hypercall_page(assembly: Assembly) -> None:
     """Add the hypercall page when the guest needs one, and decide how hypercalls are made."""
     guest = assembly.guest
     exists = assembly.symbols.get(HYPERCALL_PAGE) is not None

@@ -7,9 +7,16 @@ from guestkit.statements.data import alignment_of
 from guestkit.symbols import ConstantSymbol
 from guestkit.syntax import Directive, Option, Text, mentions_here
 
+_PREVIOUS = "previous"
+
 
 def section(assembly: Assembly, directive: Directive) -> None:
-    """Go on in a section, which is made when it is new; local labels go on belonging to the last label."""
+    """Go on in a section, which is made when it is new, or in the one before this ("previous")."""
+    if directive.name == _PREVIOUS:
+        if directive.options:
+            raise Mistake(f"section {_PREVIOUS} takes no options", directive.options[0].column)
+        assembly.change_section(assembly.previous)
+        return
     flags: str | None = None
     alignment: int | None = None
     for option in directive.options:

@@ -11,7 +11,7 @@ from guestkit.statements.repeat import times
 from guestkit.syntax import Directive, Hypercall, Instruction, Statement
 from guestkit.x86.encoder import mnemonics
 
-_DIRECTIVES: dict[str, Callable[[Assembly, Directive], None]] = {
+DIRECTIVES: dict[str, Callable[[Assembly, Directive], None]] = {
     "db": data.numbers,
     "dw": data.numbers,
     "dd": data.numbers,
@@ -56,7 +56,7 @@ def run(assembly: Assembly, statement: Statement) -> None:
         case Directive(keyword="times"):
             times(assembly, statement, lambda body: run(assembly, body))
         case Directive():
-            handler = _DIRECTIVES.get(statement.keyword)
+            handler = DIRECTIVES.get(statement.keyword)
             if handler is None:
                 raise Mistake(
                     f"{statement.keyword} stands on a line of its own, without a label", statement.column
@@ -68,7 +68,7 @@ def _check_mnemonic(assembly: Assembly, statement: Instruction) -> None:
     name = statement.mnemonic
     if name.lower() in mnemonics():
         return
-    close = closest(name, [*assembly.macros, *_DIRECTIVES]) or closest(name.lower(), mnemonics())
+    close = closest(name, [*assembly.macros, *DIRECTIVES]) or closest(name.lower(), mnemonics())
     hint = f"did you mean {close}?" if close else f"a label needs a colon, {name}:"
     raise Mistake(f"there is no instruction or macro {name}; {hint}", statement.column)
 
