@@ -48,8 +48,9 @@ _HFLAGS_OF_SEGMENTS: Final = (
 )
 _GUEST_FLAGS: Final = layout.HF_GUEST | layout.HF_SVME | layout.HF_LMA | layout.HF_PE | layout.HF_OSFXSR
 
-#: Exits that are always asked for: time must come from the machine's clock, and only from there.
-_INTERCEPTS: Final = (exits.RDTSC, exits.RDTSCP)
+#: Exits that are always asked for: time must come from the machine's clock, and only from there; and RDPMC,
+#: which the engine would take for an unknown opcode.
+_INTERCEPTS: Final = (exits.RDTSC, exits.RDTSCP, exits.RDPMC)
 
 PortIn = Callable[[int, int], int | None]
 PortOut = Callable[[int, int, int], bool]

@@ -85,6 +85,7 @@ class PvTraps:
         table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler()
         table[exits.RDTSC] = self._returning(self._read_tsc(RDTSC_LENGTH))
         table[exits.RDTSCP] = self._returning(self._read_tsc(RDTSCP_LENGTH))
+        table[exits.RDPMC] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
         table[exits.SYSCALL] = self._returning(self._syscall)
 
     def refuse_hypercall(self, vcpu: Vcpu) -> None:
