@@ -110,7 +110,7 @@ class Hypervisor:
         self._pristine = self.cpu.save()
         self._queue: deque[Vcpu] = deque()
         self._notices: deque[tuple[Domain, int]] = deque()
-        self._entries = families.table()
+        self._entries = families.table(self)
         self._u32, self._u64 = self.cpu.window.u32, self.cpu.window.u64
         self.bounce = make_bounce(self)
         self._traps = PvTraps(self)

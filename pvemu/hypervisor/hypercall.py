@@ -5,15 +5,19 @@ to its row by `@hypercall("name")` in the module named after its family; what ha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
 from pvemu.hypervisor.vcpu import Vcpu
 
+if TYPE_CHECKING:
+    from pvemu.hypervisor.core import Hypervisor
+
 #: A handler takes the calling vCPU and the arguments, and returns the guest's result.
 Handler = Callable[..., int]
+Maker = Callable[["Hypervisor"], Handler]
 
 
 class Words(Protocol):
@@ -28,7 +32,8 @@ Entry = Callable[[Vcpu, Words], int]
 
 ENOSYS: Final = -int(Errno.ENOSYS)
 
-_HANDLERS: dict[str, Handler] = {}
+#: By name, what makes the handler for a machine.
+_MAKERS: dict[str, Maker] = {}
 
 # Argument registers of a 32-bit guest as 32-bit indexes of the state window.
 _EBX, _ECX, _EDX, _ESI, _EDI = (
@@ -55,30 +60,40 @@ ARGUMENT_INDEXES: Final = (_EBX, _ECX, _EDX, _ESI, _EDI)
 
 def hypercall(name: str) -> Callable[[Handler], Handler]:
     """Bind the decorated handler to the table's row of that name."""
-    assert name in BY_NAME, name
 
     def bind(handler: Handler) -> Handler:
-        _HANDLERS[name] = handler
+        made_hypercall(name)(lambda hypervisor: handler)
         return handler
 
     return bind
 
 
-def table(word: int = 4) -> dict[int, Entry]:
-    """The entries that PV guests whose long has `word` bytes can call, by number."""
+def made_hypercall(name: str) -> Callable[[Maker], Maker]:
+    """Bind what the decorated function makes for each machine: a closure, for a path that has to be short."""
+    assert name in BY_NAME, name
+
+    def bind(maker: Maker) -> Maker:
+        _MAKERS[name] = maker
+        return maker
+
+    return bind
+
+
+def table(hypervisor: "Hypervisor", word: int = 4) -> dict[int, Entry]:
+    """The entries that PV guests whose long has `word` bytes can call on a machine, by number."""
     kind = "pv32" if word == 4 else "pv64"
     entries: dict[int, Entry] = {}
-    for name, handler in _HANDLERS.items():
+    for name, make in _MAKERS.items():
         row = BY_NAME[name]
         if kind in row.guests:
             shape = tuple(argument.registers(word) for argument in row.signature(word))
-            entries[row.number] = _SHAPES[shape](handler)
+            entries[row.number] = _SHAPES[shape](make(hypervisor))
     return entries
 
 
 def supported() -> list[str]:
     """Names of the hypercalls that have a handler, in the order of their numbers."""
-    return sorted(_HANDLERS, key=lambda name: BY_NAME[name].number)
+    return sorted(_MAKERS, key=lambda name: BY_NAME[name].number)
 
 
 class PackedWords(dict[int, int]):

@@ -29,6 +29,9 @@ class GuestFault(HypercallError):
 class GuestMemory:
     """The memory of one 32-bit guest as its kernel sees it.
 
+    Attributes:
+        readable: machine addresses of pages that are known to be readable, by virtual page number.
+
     Args:
         ram: the machine's memory.
         form: the format of the guest's page tables.
@@ -42,7 +45,7 @@ class GuestMemory:
         self._limit = limit
         self._on_write = on_write
         self._root: int | None = None
-        self._readable: dict[int, int] = {}
+        self.readable: dict[int, int] = {}
         self._writable: dict[int, int] = {}
         self._l1_tables: dict[int, int] = {}
 
@@ -53,7 +56,7 @@ class GuestMemory:
 
     def flush(self) -> None:
         """Forget cached translations: L1 entries have changed."""
-        self._readable.clear()
+        self.readable.clear()
         self._writable.clear()
 
     def flush_tables(self) -> None:
@@ -177,7 +180,7 @@ class GuestMemory:
 
     def _read_page(self, address: int) -> int:
         """Machine address of the page around a readable address."""
-        page = self._readable.get(address >> PAGE_SHIFT)
+        page = self.readable.get(address >> PAGE_SHIFT)
         return self._translate(address, 0) if page is None else page
 
     def _write_page(self, address: int) -> int:
@@ -195,7 +198,7 @@ class GuestMemory:
         if found is None or found.rights & right != right or found.address >= self._ram.size:
             raise GuestFault(address)
         page = found.address & ~PAGE_MASK
-        (self._writable if right else self._readable)[address >> PAGE_SHIFT] = page
+        (self._writable if right else self.readable)[address >> PAGE_SHIFT] = page
         return page
 
 

@@ -3,10 +3,20 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.xen import MMU_PT_UPDATE_PRESERVE_AD
+from pvemu.abi.xen import DOMID_IO, MMU_PT_UPDATE_PRESERVE_AD
 from pvemu.hypervisor.pv.entry_rules import CHANGES, L1_DISALLOWED, L1_DISALLOWED_PRIVILEGED
 from pvemu.hypervisor.pv.page_types import EINVAL
-from pvemu.memory.page_tables import ACCESSED, DIRTY, FRAME_MASK_64, PRESENT, WRITABLE
+from pvemu.memory.frames import PGT_WRITABLE
+from pvemu.memory.page_tables import (
+    ACCESSED,
+    CACHE_DISABLE,
+    DIRTY,
+    FRAME_MASK_64,
+    LARGE,
+    PRESENT,
+    WRITABLE,
+    WRITE_THROUGH,
+)
 from pvemu.memory.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -18,12 +28,15 @@ if TYPE_CHECKING:
 ModL1Entry = Callable[["Domain", int, int, int, "Domain"], int]
 
 _ACCESSED_DIRTY: Final = ACCESSED | DIRTY
+#: Bits of an entry by which an ordinary mapping is known: writable, cached as usual.
+_PLAIN: Final = WRITABLE | WRITE_THROUGH | CACHE_DISABLE | LARGE
 
 
 def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
     """The function for a machine; a closure, because every change of a mapping goes through it."""
     u64, types, frames = hypervisor.ram.u64, hypervisor.page_types, hypervisor.frames
-    count, type_count = frames.count, frames.type_count
+    owner, count, kind, type_count = frames.owner, frames.count, frames.type, frames.type_count
+    number = frames.number
     get_page_from_l1e, put_page_from_l1e = types.get_page_from_l1e, types.put_page_from_l1e
 
     def mod_l1_entry(domain: "Domain", at: int, new: int, command: int, page_owner: "Domain") -> int:
@@ -35,11 +48,22 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
                 u64[at] = new | old & _ACCESSED_DIRTY if command == MMU_PT_UPDATE_PRESERVE_AD else new
                 hypervisor.tlb_is_stale = True
                 return 0
-            result = get_page_from_l1e(new, domain, page_owner)
-            if result:
-                if result < 0:
-                    return result
-                new ^= result
+            mfn = new >> PAGE_SHIFT & FRAME_MASK_64
+            # The common case of get_page_from_l1e: an ordinary page of the domain's own.
+            if (
+                page_owner is domain
+                and new & _PLAIN == WRITABLE
+                and mfn < number
+                and (kind[mfn] == PGT_WRITABLE and owner[mfn] == domain.domid and count[mfn])
+            ):
+                count[mfn] += 1
+                type_count[mfn] += 1
+            else:
+                result = get_page_from_l1e(new, domain, page_owner)
+                if result:
+                    if result < 0:
+                        return result
+                    new ^= result
         if command == MMU_PT_UPDATE_PRESERVE_AD:
             new |= old & _ACCESSED_DIRTY
         u64[at] = new
@@ -47,8 +71,8 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
             hypervisor.tlb_is_stale = True
             domain.memory.flush()
             mfn = old >> PAGE_SHIFT & FRAME_MASK_64
-            # The common case of put_page_from_l1e: an ordinary page that others rely on, too.
-            if old & WRITABLE and mfn < frames.number and type_count[mfn] > 1 and count[mfn] > 1:
+            # The common case of put_page_from_l1e: an ordinary page that is not given up by it.
+            if old & WRITABLE and mfn < number and count[mfn] > 1 and owner[mfn] != DOMID_IO:
                 type_count[mfn] -= 1
                 count[mfn] -= 1
             else:

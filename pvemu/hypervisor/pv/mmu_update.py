@@ -8,6 +8,7 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.xen import (
     DOMID_IO,
+    DOMID_SELF,
     MMU_MACHPHYS_UPDATE,
     MMU_NORMAL_PT_UPDATE,
     MMU_PT_UPDATE_NO_TRANSLATE,
@@ -15,23 +16,25 @@ from pvemu.abi.xen import (
     UVMF_ALL,
     UVMF_FLUSHTYPE_MASK,
     UVMF_INVLPG,
-    UVMF_LOCAL,
     UVMF_TLB_FLUSH,
 )
 from pvemu.hypervisor.continuation import run_batch
-from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.hypercall import Handler, hypercall, made_hypercall
 from pvemu.hypervisor.pv.entry_rules import CHANGES
 from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_WRITABLE
 from pvemu.memory.page_tables import PRESENT
+from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
+    from pvemu.hypervisor.core import Hypervisor
     from pvemu.hypervisor.domain import Domain
 
 _REQUEST: Final = struct.Struct("<QQ")
 _COMMAND_MASK: Final = 7
+_LAST_IN_PAGE: Final = PAGE_SIZE - _REQUEST.size
 _ENOSYS, _EPERM = -int(Errno.ENOSYS), -int(Errno.EPERM)
 _TABLE_UPDATES: Final = frozenset(
     {MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_PT_UPDATE_NO_TRANSLATE}
@@ -54,46 +57,53 @@ def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
     return found
 
 
-@hypercall("mmu_update")
-def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
-    """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
+@made_hypercall("mmu_update")
+def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
+    """Make the handler of mmu_update for a machine."""
+    u8, u64, mod_l1_entry = hypervisor.ram.u8, hypervisor.ram.u64, hypervisor.mod_l1_entry
 
-    How many were done is written to `done_pointer`, unless that is 0 or can't be written. The upper half
-    of `foreign`, less one, names a domain whose page tables are meant.
-    """
-    caller = vcpu.domain
-    table_owner = _table_owner(caller, foreign >> 16)
-    owner = page_owner(vcpu, foreign & 0xFFFF)
-    own = table_owner is owner is caller
-    hypervisor = caller.hypervisor
-    u64, mod_l1_entry = hypervisor.ram.u64, hypervisor.mod_l1_entry
+    def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
+        """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
 
-    def carry_out(raw: bytes) -> tuple[int, int]:
-        """Entries of the caller's own L1s are short work; all else goes through `_update`."""
-        done, table = 0, -1
-        for pointer, value in _REQUEST.iter_unpack(raw):
-            if pointer >> 12 != table or pointer & _COMMAND_MASK:
-                table = pointer >> 12
-                if not own or pointer & _COMMAND_MASK or not _is_l1_of(caller, table):
-                    table = -1
-                    result = _update(caller, table_owner, owner, pointer, value)
+        How many were done is written to `done_pointer`, unless that is 0 or can't be written. The upper
+        half of `foreign`, less one, names a domain whose page tables are meant.
+        """
+        caller = vcpu.domain
+        if count == 1 and foreign == DOMID_SELF and not done_pointer:
+            # What kernels do most: set one entry of an own L1. No batch is needed for it.
+            page = caller.memory.readable.get(requests >> PAGE_SHIFT)
+            if page is not None and requests & PAGE_MASK <= _LAST_IN_PAGE:
+                pointer, value = _REQUEST.unpack_from(u8, page + (requests & PAGE_MASK))
+                if not pointer & _COMMAND_MASK and _is_l1_of(caller, pointer >> PAGE_SHIFT):
+                    return mod_l1_entry(caller, pointer >> 3, value, MMU_NORMAL_PT_UPDATE, caller)
+        table_owner = _table_owner(caller, foreign >> 16)
+        owner = page_owner(vcpu, foreign & 0xFFFF)
+        own = table_owner is owner is caller
+
+        def carry_out(raw: bytes) -> tuple[int, int]:
+            """Entries of the caller's own L1s are short work; all else goes through `_update`."""
+            done, table = 0, -1
+            for pointer, value in _REQUEST.iter_unpack(raw):
+                if pointer >> PAGE_SHIFT != table or pointer & _COMMAND_MASK:
+                    table = pointer >> PAGE_SHIFT
+                    if not own or pointer & _COMMAND_MASK or not _is_l1_of(caller, table):
+                        result = _update(caller, table_owner, owner, pointer, value)
+                        # The rest is read anew: this may have changed it, or left work to do first.
+                        return (done, result) if result else (done + 1, 0)
+                at = pointer >> 3
+                if value & PRESENT and not (u64[at] ^ value) & CHANGES:
+                    u64[at] = value
+                    hypervisor.tlb_is_stale = True
+                else:
+                    result = mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
                     if result:
                         return done, result
-                    done += 1
-                    # The rest is read anew: this may have changed it, or left work to do first.
-                    return done, 0
-            at = pointer >> 3
-            if value & PRESENT and not (u64[at] ^ value) & CHANGES:
-                u64[at] = value
-                hypervisor.tlb_is_stale = True
-            else:
-                result = mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
-                if result:
-                    return done, result
-            done += 1
-        return done, 0
+                done += 1
+            return done, 0
 
-    return run_batch(vcpu, (requests, count, done_pointer, foreign), _REQUEST.size, carry_out)
+        return run_batch(vcpu, (requests, count, done_pointer, foreign), _REQUEST.size, carry_out)
+
+    return mmu_update
 
 
 def _is_l1_of(domain: "Domain", mfn: int) -> bool:
@@ -164,33 +174,45 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
     return 0
 
 
-@hypercall("update_va_mapping")
-def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
-    """Replace the L1 entry that maps a linear address, and flush what is asked for."""
-    return _update_va_mapping(vcpu, address, value, flush, vcpu.domain)
+@made_hypercall("update_va_mapping")
+def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
+    """Make the handler of update_va_mapping for a machine."""
+    mod_l1_entry = hypervisor.mod_l1_entry
+
+    def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
+        """Replace the L1 entry that maps a linear address, and flush what is asked for."""
+        domain = vcpu.domain
+        at = domain.memory.l1_entry_index(address)
+        if at is None or not _is_l1_of(domain, at >> 9):
+            return EINVAL
+        result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, domain)
+        if flush and not result:
+            _flush(vcpu, flush)
+        return result
+
+    return update_va_mapping
 
 
 @hypercall("update_va_mapping_otherdomain")
 def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: int, domid: int) -> int:
     """The same for a frame of another domain."""
-    owner = page_owner(vcpu, domid & 0xFFFF)
-    if owner is not vcpu.domain and not vcpu.domain.privileged:
-        return _EPERM
-    return _update_va_mapping(vcpu, address, value, flush, owner)
-
-
-def _update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int, owner: "Domain") -> int:
     domain = vcpu.domain
-    hypervisor = domain.hypervisor
+    owner = page_owner(vcpu, domid & 0xFFFF)
+    if owner is not domain and not domain.privileged:
+        return _EPERM
     at = domain.memory.l1_entry_index(address)
     if at is None or not _is_l1_of(domain, at >> 9):
         return EINVAL
-    result = hypervisor.mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
-    if result or not flush:
-        return result
+    result = domain.hypervisor.mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
+    if flush and not result:
+        _flush(vcpu, flush)
+    return result
+
+
+def _flush(vcpu: Vcpu, flush: int) -> None:
+    """Flush as the UVMF_* flags say; raises GuestFault for a bitmap of vCPUs that can't be read."""
     kind, where = flush & UVMF_FLUSHTYPE_MASK, flush & ~UVMF_FLUSHTYPE_MASK
     if kind in (UVMF_TLB_FLUSH, UVMF_INVLPG):
-        if where not in (UVMF_LOCAL, UVMF_ALL):
-            domain.memory.read_u32(where)
-        hypervisor.flush_stale_tlb()
-    return 0
+        if where and where != UVMF_ALL:
+            vcpu.domain.memory.read_u32(where)
+        vcpu.domain.hypervisor.flush_stale_tlb()

@@ -1,0 +1,93 @@
+"""Records what real Xen prints for the examples and for the probes of this folder.
+
+    python tests/guests/record.py RUN [NAME...]
+
+RUN is a command that boots an ELF file on real Xen as domain 0, or with --domu as an unprivileged domain,
+prints what the guest wrote to its console (with --raw also Xen's own log), and leaves with 0 after a poweroff
+and 3 after a crash. Both kinds of domain must print the same. The files in examples/expected and
+tests/golden/guests are written anew, without NAMEs those that are there.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from guestkit import AssemblyError, assemble_file
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBES = ROOT / "tests/guests"
+EXAMPLES = ROOT / "examples"
+GOLDEN = ROOT / "tests/golden/guests"
+FATAL = "fatal"
+
+POWEROFF, CRASH = 0, 3
+# What Xen logs about a domain that it ends: a trap without a handler, or the place in its source.
+_REASONS = (
+    re.compile(r"Unhandled: (vec \d+, \S+)\["),
+    re.compile(r"domain_crash called from (\S+):\d+"),
+    re.compile(r"domain_crash_sync called from (\S+): fault at \S+ (?:\S+#)?(\w+)\+"),
+)
+
+
+def boot(run: str, elf: bytes, *options: str) -> tuple[int, str]:
+    """Boot a kernel; return the exit status and what was printed, without blanks at the end."""
+    with tempfile.NamedTemporaryFile(suffix=".elf") as file:
+        file.write(elf)
+        file.flush()
+        done = subprocess.run([run, *options, file.name], stdout=subprocess.PIPE, check=False)
+    return done.returncode, done.stdout.decode("ascii").replace("\r", "").rstrip("\n") + "\n"
+
+
+def record_text(run: str, source: Path, target: Path) -> None:
+    """Record a guest that powers off."""
+    elf = assemble_file(source).elf
+    status, text = boot(run, elf)
+    if (status, text) != boot(run, elf, "--domu") or status != POWEROFF:
+        sys.exit(f"{source.name}: domain 0 and domU differ, or the guest did not power off")
+    target.write_text(text)
+
+
+def record_fatal(run: str, source: Path, target: Path) -> None:
+    """Record every case of the guest that is ended by Xen: its number, its name, and what Xen logged."""
+    lines = ["case\tname\treason\n"]
+    while True:
+        case = len(lines) - 1
+        try:
+            elf = assemble_file(source, defines={"CASE": case}).elf
+        except AssemblyError as error:
+            if "there are" not in str(error):
+                raise
+            break
+        logs = [boot(run, elf, *options, "--raw") for options in ((), ("--domu",))]
+        reasons = {_reason(text) for _, text in logs}
+        status, name = boot(run, elf, "--domu")
+        if {status, logs[0][0], logs[1][0]} != {CRASH} or len(reasons) != 1:
+            sys.exit(f"{source.name}, case {case}: no crash, or not the same one: {reasons}")
+        lines.append(f"{case}\t{name.strip()}\t{reasons.pop()}\n")
+    target.write_text("".join(lines))
+
+
+def _reason(log: str) -> str:
+    for pattern in _REASONS:
+        match = pattern.search(log)
+        if match is not None:
+            return ", ".join(match.groups())
+    return "nothing"
+
+
+def main(run: str, names: list[str]) -> None:
+    """Record what is named, or all that has been recorded before."""
+    for source in [*EXAMPLES.glob("*.gk"), *PROBES.glob("*.gk")]:
+        folder = EXAMPLES / "expected" if source.parent == EXAMPLES else GOLDEN
+        target = folder / f"{source.stem}.{'tsv' if source.stem == FATAL else 'txt'}"
+        if source.stem in names or (not names and target.exists()):
+            print(source.name, file=sys.stderr)
+            (record_fatal if source.stem == FATAL else record_text)(run, source, target)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])
