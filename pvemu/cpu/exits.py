@@ -11,7 +11,7 @@ from typing import Final
 VMEXIT: Final = 0x100
 
 #: One more than the largest exit number.
-EXIT_NUMBERS: Final = VMEXIT + 0x403
+EXIT_NUMBERS: Final = VMEXIT + 0x404
 
 READ_CR: Final = VMEXIT + 0x00
 WRITE_CR: Final = VMEXIT + 0x10
@@ -24,8 +24,9 @@ INVLPG: Final = VMEXIT + 0x79
 SHUTDOWN: Final = VMEXIT + 0x7F
 RDTSCP: Final = VMEXIT + 0x87
 NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
-#: Not an SVM code: SYSCALL or SYSENTER, which AMD-V can't intercept. EIP is on the instruction.
+#: Not SVM codes: AMD-V can't intercept SYSCALL and SYSENTER. EIP is on the instruction.
 SYSCALL: Final = VMEXIT + 0x401
+SYSENTER: Final = VMEXIT + 0x403
 #: Not an SVM code: the engine can't translate the block of code at EIP (see abort_guard.py).
 UNTRANSLATABLE: Final = VMEXIT + 0x402
 

@@ -253,8 +253,12 @@ class Processor:
         instruction = binding.HOOK_INSTRUCTION
         engine.hook(instruction, binding.PORT_IN_CALLBACK(self._on_in), None, binding.INSTRUCTION_IN)
         engine.hook(instruction, binding.PORT_OUT_CALLBACK(self._on_out), None, binding.INSTRUCTION_OUT)
-        for number in (binding.INSTRUCTION_SYSCALL, binding.INSTRUCTION_SYSENTER):
-            engine.hook(instruction, binding.INSTRUCTION_CALLBACK(self._on_syscall), None, number)
+        for number, exit_number in (
+            (binding.INSTRUCTION_SYSCALL, exits.SYSCALL),
+            (binding.INSTRUCTION_SYSENTER, exits.SYSENTER),
+        ):
+            callback_type = binding.INSTRUCTION_CALLBACK
+            engine.hook(instruction, callback_type(self._fast_call_callback(exit_number)), None, number)
 
     def _exit_callback(self) -> Callable[[int, int], None]:
         u32 = self.window.u32
@@ -301,9 +305,12 @@ class Processor:
         if self._held_state is not None or not self.port_out(port, size, value):
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
 
-    def _on_syscall(self, _engine: int, _data: int) -> None:
-        self.window.fetch()
-        self._fault_at_end_of_block(exits.SYSCALL)
+    def _fast_call_callback(self, exit_number: int) -> Callable[[int, int], None]:
+        def on_fast_call(_engine: int, _data: int) -> None:
+            self.window.fetch()
+            self._fault_at_end_of_block(exit_number)
+
+        return on_fast_call
 
     def _fault_at_end_of_block(self, exit_number: int) -> None:
         """Undo the rest of the block: the engine can't be left here, only at the block's end.

@@ -12,7 +12,6 @@ from pvemu.toolstack.machine import Outcome
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.gk"))
 # Where pvemu still differs; strict, so that the row goes when the difference does.
-DIFFERS = {"sensitive": "rdpmc is #UD in ring 1, and not #GP"}
 
 
 @pytest.fixture(params=[False, True], ids=["domU", "dom0"])
@@ -22,10 +21,8 @@ def privileged(request: pytest.FixtureRequest) -> bool:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_prints_what_it_prints_on_real_xen(
-    name: str, privileged: bool, make_machine: Callable[..., Machine], request: pytest.FixtureRequest
+    name: str, privileged: bool, make_machine: Callable[..., Machine]
 ) -> None:
-    if name in DIFFERS:
-        request.applymarker(pytest.mark.xfail(reason=DIFFERS[name], strict=True))
     machine = make_machine(assemble_file(EXAMPLES / f"{name}.gk").elf, memory=16, privileged=privileged)
     result = machine.run(seconds=10)
     assert machine.console_bytes.decode() == (EXAMPLES / "expected" / f"{name}.txt").read_text()

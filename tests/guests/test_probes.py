@@ -12,26 +12,7 @@ from pvemu.toolstack.machine import Outcome
 PROBES = Path(__file__).resolve().parent
 GOLDEN = PROBES.parent / "golden/guests"
 # Where pvemu still differs; strict, so that the row goes when the difference does.
-DIFFERS = {
-    "bad_handlers": "a data selector is taken for a handler's CS; RF is set for a refused selector",
-    "fast_calls": "SYSCALL in ring 1 shows ring 1 in its frame, and a callback for it is never entered",
-    "iret_frames": "RF is set for a refused selector; bits 15, 19, 20 and 22 to 31 of EFLAGS are kept",
-    "single_step": "no #DB behind the forced-emulation cpuid, but one behind an emulated cli",
-    "software_interrupts": "RF is set in the frame of int 0x80 without a handler",
-    "virtual_iopl": "rdpmc is #UD; with an architectural IOPL the kernel's level is not 0",
-    "gp-handler-cs-e021": "a data selector is taken for a handler's CS",
-    "kernel-ss-e019-code": "a code selector is taken for the kernel's SS",
-}
 FATAL = [line.split("\t") for line in (GOLDEN / "fatal.tsv").read_text().splitlines()[1:]]
-
-
-@pytest.fixture(autouse=True)
-def known_difference(request: pytest.FixtureRequest) -> None:
-    """Expect the failure of a case that is in DIFFERS."""
-    callspec = getattr(request.node, "callspec", None)
-    name = callspec.params["name"] if callspec is not None else ""
-    if name in DIFFERS:
-        request.applymarker(pytest.mark.xfail(reason=DIFFERS[name], strict=True))
 
 
 @pytest.mark.parametrize("privileged", [False, True], ids=["domU", "dom0"])

@@ -7,8 +7,9 @@ from an outer ring also ESP, SS (golden: behav32).
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
+from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
-from pvemu.hypervisor.pv.descriptors import CACHED_FLAT, code_segment, drop_inner_data_segments, stack_segment
+from pvemu.hypervisor.pv.descriptors import FLAT_RINGS, code_segment, drop_inner_data_segments, stack_segment
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 
@@ -113,13 +114,13 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
         u64[_REST] &= ~_CLEARED
         u64[_ESP] = stack
         u64[_EIP] = address
-        if code == selector and not code & 2:
+        if code == selector and not code & 2 and not depth:
             return  # the kernel's handler runs on the segments that the kernel has
-        cached, stack_cached = CACHED_FLAT.get(selector), CACHED_FLAT.get(stack_selector)
-        if cached is None or stack_cached is None or selector & 3 != stack_selector & 3:
+        flat = FLAT_RINGS.get((selector, stack_selector))
+        if flat is None:
             load_ring(vcpu, selector, stack_selector, depth=depth)
         else:
-            set_ring(cached, stack_cached)
+            set_ring(*flat)
 
     return bounce
 
@@ -130,7 +131,10 @@ def upcall_due(vcpu: Vcpu) -> bool:
 
 
 def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0) -> None:
-    """Load CS and SS with the checks of IRET; a bad one is #GP for the guest, in its new state."""
+    """Load CS and SS with the checks of IRET; a bad one is #GP for the guest, in its new state.
+
+    That exception comes from the hypervisor's own IRET, so its frame shows RF clear (golden: bad_handlers).
+    """
     cpu = vcpu.domain.hypervisor.cpu
     ring = selector & 3
     code = code_segment(vcpu, selector)
@@ -154,8 +158,8 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
         vcpu.domain.crash(f"Unhandled: vec {exits.GP}, #GP[{bad & 0xFFFC:04x}]")
         return
     vcpu.domain.hypervisor.bounce(
-        vcpu, handler.selector, handler.address, handler.masks_events, bad & 0xFFFC, flags.RF, depth + 1
+        vcpu, handler.selector, handler.address, handler.masks_events, bad & 0xFFFC, 0, depth + 1
     )
 
 
-_ARCHITECTURAL_IOPL: Final = 1 << 4
+_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl

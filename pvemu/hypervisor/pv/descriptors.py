@@ -5,7 +5,13 @@ Checks: AMD64 Architecture Programmer's Manual volume 2, section 4.10 (loading C
 
 from typing import Final
 
-from pvemu.abi.arch_x86 import FIRST_RESERVED_GDT_ENTRY
+from pvemu.abi.arch_x86 import (
+    FIRST_RESERVED_GDT_ENTRY,
+    FLAT_RING1_CS,
+    FLAT_RING1_SS,
+    FLAT_RING3_CS,
+    FLAT_RING3_SS,
+)
 from pvemu.cpu import layout
 from pvemu.cpu.segments import Descriptor, null_segment
 from pvemu.hypervisor.address_space import FLAT_SEGMENTS
@@ -15,6 +21,12 @@ from pvemu.hypervisor.vcpu import Vcpu
 _BY_INDEX: Final = {selector & ~7: descriptor for selector, descriptor in FLAT_SEGMENTS.items()}
 #: Selectors of the flat segments in the form in which the processor caches them.
 CACHED_FLAT: Final = {selector: descriptor.cached(selector) for selector, descriptor in FLAT_SEGMENTS.items()}
+
+#: Pairs of flat CS and SS that belong together, and their cached forms.
+FLAT_RINGS: Final = {
+    (code, stack): (CACHED_FLAT[code], CACHED_FLAT[stack])
+    for code, stack in ((FLAT_RING1_CS, FLAT_RING1_SS), (FLAT_RING3_CS, FLAT_RING3_SS))
+}
 
 _LOCAL: Final = 4  #: bit of a selector that names the LDT
 _DATA_SEGMENTS: Final = (layout.ES, layout.DS, layout.FS, layout.GS)

@@ -5,12 +5,13 @@ from typing import Final
 from pvemu.abi.arch_x86 import XEN_EMULATE_PREFIX
 from pvemu.cpu import layout
 from pvemu.hypervisor.cpuid import guest_cpuid
+from pvemu.hypervisor.pv.emul_priv_op import retire
 from pvemu.hypervisor.pv.inject import inject_page_fault
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 
 _CPUID: Final = b"\x0f\xa2"
-_EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
+_EIP32 = layout.EIP // 4
 
 
 def emulate_invalid_op(vcpu: Vcpu) -> bool:
@@ -29,5 +30,5 @@ def emulate_invalid_op(vcpu: Vcpu) -> bool:
         return True
     leaf, subleaf = u64[layout.RAX] & 0xFFFFFFFF, u64[layout.RCX] & 0xFFFFFFFF
     u64[layout.RAX], u64[layout.RBX], u64[layout.RCX], u64[layout.RDX] = guest_cpuid(vcpu, leaf, subleaf)
-    u64[_EIP] = (address + len(_CPUID)) & 0xFFFFFFFF
+    retire(vcpu, len(XEN_EMULATE_PREFIX) + len(_CPUID))
     return True

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from pvemu.abi.errors import HypercallError
+from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.decode import LONGEST, Instruction
 from pvemu.hypervisor.pv.debug_registers import get_debugreg, set_debugreg
@@ -32,6 +33,7 @@ _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 
 _LOW: Final = 0xFFFFFFFF
 RDTSC_LENGTH, RDTSCP_LENGTH = 2, 3
 _DR6_SINGLE_STEP: Final = 1 << 14
+_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
 
 #: An emulation returns whether it was possible; if not, the guest gets its #GP.
 _Emulation = Callable[[Vcpu, Instruction], bool]
@@ -48,7 +50,10 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
     emulate = _EMULATIONS.get(instruction.mnemonic)
     if emulate is None or not emulate(vcpu, instruction):
         return False
-    retire(vcpu, instruction.length)
+    if emulate is _cli_or_sti:  # Xen steps over them so shortly that no single step is seen
+        step_over(vcpu, instruction.length)
+    else:
+        retire(vcpu, instruction.length)
     return True
 
 
@@ -69,13 +74,17 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
     return hypervisor.decoder.decode(machine, code)
 
 
-def retire(vcpu: Vcpu, length: int) -> None:
-    """Go on behind an emulated instruction; with TF set that is a single step."""
+def step_over(vcpu: Vcpu, length: int) -> None:
+    """Go on behind an instruction of `length` bytes."""
     u64 = vcpu.domain.hypervisor.cpu.window.u64
     u64[_EIP] = (u64[_EIP] + length) & _LOW
-    rest = u64[_EFLAGS]
-    u64[_EFLAGS] = rest & ~flags.RF
-    if rest & flags.TF:
+    u64[_EFLAGS] &= ~flags.RF
+
+
+def retire(vcpu: Vcpu, length: int) -> None:
+    """Go on behind an emulated instruction; with TF set that is a single step."""
+    step_over(vcpu, length)
+    if vcpu.domain.hypervisor.cpu.window.u64[_EFLAGS] & flags.TF:
         vcpu.debugreg[6] |= _DR6_SINGLE_STEP
         inject_exception(vcpu, exits.DB)
 
@@ -177,8 +186,13 @@ def _wrmsr(vcpu: Vcpu, _instruction: Instruction) -> bool:
 
 
 def iopl_permits(vcpu: Vcpu) -> bool:
-    """Whether the guest's virtual I/O privilege level lets the running code use ports, cli and sti."""
-    return vcpu.iopl >= (1 if kernel_mode(vcpu) else 3)
+    """Whether the guest's virtual I/O privilege level lets the running code use ports, cli and sti.
+
+    With an architectural IOPL the kernel counts as ring 0, else as ring 1 (golden: virtual_iopl).
+    """
+    if not kernel_mode(vcpu):
+        return vcpu.iopl >= 3
+    return vcpu.iopl >= 1 or bool(vcpu.domain.vm_assist & _ARCHITECTURAL_IOPL)
 
 
 def _cli_or_sti(vcpu: Vcpu, _instruction: Instruction) -> bool:

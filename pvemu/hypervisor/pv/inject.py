@@ -16,6 +16,9 @@ VECTOR_NAMES: Final = {
     exits.PF: "PF", exits.MF: "MF", exits.AC: "AC", exits.MC: "MC", exits.XF: "XM",
 }  # fmt: skip
 
+#: What Xen prints where there is none.
+_NO_ERROR_CODE: Final = 0xFFFFFFFF
+
 #: Exceptions that are traps: they come after the instruction, and their frame shows RF clear.
 _TRAPS: Final = frozenset({exits.DB, exits.BP, exits.OF})
 
@@ -29,8 +32,8 @@ def inject_exception(vcpu: Vcpu, vector: int, error_code: int = 0, *, resume_fla
     """Deliver a hardware exception (Xen: pv_inject_hw_exception). Without a handler the domain crashes."""
     handler = vcpu.traps[vector]
     if handler.selector & ~3 == 0:
-        name = VECTOR_NAMES.get(vector, "??")
-        vcpu.domain.crash(f"Unhandled: vec {vector}, #{name}[{error_code:04x}]")
+        shown = error_code if vector in exits.WITH_ERROR_CODE else _NO_ERROR_CODE
+        vcpu.domain.crash(f"Unhandled: vec {vector}, #{VECTOR_NAMES.get(vector, '??')}[{shown:04x}]")
         return
     if resume_flag is None:
         resume_flag = 0 if vector in _TRAPS else flags.RF
@@ -64,7 +67,7 @@ def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
     """Deliver a software interrupt that the guest's trap table permits."""
     handler = vcpu.traps[vector]
     if handler.selector & ~3 == 0:
-        vcpu.domain.crash(f"Unhandled: vec {vector}, int 0x{vector:02x}[0000]")
+        vcpu.domain.crash(f"Unhandled: vec {vector}, ???[{_NO_ERROR_CODE:04x}]")
         return
     vcpu.domain.hypervisor.bounce(
         vcpu, handler.selector, handler.address, handler.masks_events, None, resume_flag

@@ -3,6 +3,7 @@
 import struct
 from typing import Final
 
+from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.bounce import load_ring
@@ -11,6 +12,8 @@ from pvemu.memory.guest import GuestFault
 
 _FRAME: Final = struct.Struct("<4I")  #: EAX, EIP, CS, EFLAGS
 _OUTER: Final = struct.Struct("<2I")  #: ESP, SS
+#: Bits of EFLAGS that IRET takes from the frame (golden: iret_frames); the rest are fixed or virtual.
+_LOADED: Final = flags.ARITHMETIC | flags.TF | flags.DF | flags.NT | flags.RF | flags.AC | flags.ID
 #: EIP to GS of the frame of a program in virtual-8086 mode.
 _VM86_WORDS: Final = 9
 
@@ -30,9 +33,9 @@ def iret(vcpu: Vcpu) -> int:
     try:
         eax, eip, code, eflags = _FRAME.unpack(domain.memory.copy_from_guest(stack, _FRAME.size))
         code &= 0xFFFF
-        if domain.vm_assist & 1 << 4:
+        if domain.vm_assist & 1 << VMASST_TYPE_architectural_iopl:
             vcpu.iopl = eflags >> 12 & 3
-        live = eflags & ~flags.IOPL | flags.IF
+        live = eflags & _LOADED | flags.IF
         if eflags & flags.VM:
             _refuse_vm86(vcpu, stack, eflags)
             return eax

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.arch_x86 import TI_DPL_MASK, TI_IF
+from pvemu.abi.arch_x86 import FLAT_RING3_CS, FLAT_RING3_SS, TI_DPL_MASK, TI_IF
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.clock import EXIT_BATCH
 from pvemu.cpu.processor import EXIT_INFO_2
@@ -40,6 +40,9 @@ _ERROR_CODE = layout.ERROR_CODE // 4
 _IDT: Final = 2  #: bit of a selector error code: it names a vector
 _SELECTOR_BITS: Final = 0xFFF8
 _LENGTH_OF_INT_N: Final = 2
+_LENGTH_OF_SYSCALL: Final = 2
+_CS_SELECTOR = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
+_SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
 _WRITE_PROTECTED: Final = FAULT_PRESENT | FAULT_WRITE
 _ICEBP: Final = 0xF1
 _DR6_SINGLE_STEP: Final = 1 << 14
@@ -86,6 +89,8 @@ class PvTraps:
         table[exits.RDTSC] = self._returning(self._read_tsc(RDTSC_LENGTH))
         table[exits.RDTSCP] = self._returning(self._read_tsc(RDTSCP_LENGTH))
         table[exits.RDPMC] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
+        # The processor says it is AMD's, on which SYSENTER does not work in compatibility mode.
+        table[exits.SYSENTER] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
         table[exits.SYSCALL] = self._returning(self._syscall)
 
     def refuse_hypercall(self, vcpu: Vcpu) -> None:
@@ -118,20 +123,20 @@ class PvTraps:
     def _software_interrupt(self, vector: int) -> _Handle:
         return lambda vcpu: self._software_interrupt_of(vcpu, vector)
 
-    def _software_interrupt_of(self, vcpu: Vcpu, vector: int) -> None:
+    def _software_interrupt_of(self, vcpu: Vcpu, vector: int, resume_flag: int = flags.RF) -> None:
         """`int n`: Xen's own gates have DPL 0, so the processor makes it a #GP fault, with RF set."""
         if vcpu.traps[vector].dpl >= (1 if kernel_mode(vcpu) else 3):
-            inject_interrupt(vcpu, vector, resume_flag=flags.RF)
+            inject_interrupt(vcpu, vector, resume_flag=resume_flag)
         else:
             self._u64[_EIP] = (self._u64[_EIP] - _LENGTH_OF_INT_N) & 0xFFFFFFFF
-            inject_exception(vcpu, exits.GP, vector << 3 | _IDT)
+            inject_exception(vcpu, exits.GP, vector << 3 | _IDT, resume_flag=resume_flag)
 
     def _int80(self, vcpu: Vcpu) -> None:
         """`int 0x80` has a gate of DPL 3 in Xen: it goes straight to the guest, whose DPL does not count."""
         if vcpu.traps[LINUX_SYSCALL_VECTOR].selector & ~3:
             inject_interrupt(vcpu, LINUX_SYSCALL_VECTOR)
         else:
-            self._software_interrupt_of(vcpu, LINUX_SYSCALL_VECTOR)
+            self._software_interrupt_of(vcpu, LINUX_SYSCALL_VECTOR, resume_flag=0)
 
     def _debug(self, vcpu: Vcpu) -> None:
         vcpu.debugreg[6] |= _DR6_SINGLE_STEP
@@ -194,8 +199,17 @@ class PvTraps:
         return read_or_fault
 
     def _syscall(self, vcpu: Vcpu) -> None:
-        """SYSCALL and SYSENTER without a callback: #GP on the instruction, RF clear (golden: u-syscall)."""
-        inject_exception(vcpu, exits.GP, 0, resume_flag=0)
+        """SYSCALL: to the guest's callback, else #GP with RF clear (golden: fast_calls).
+
+        Xen takes whoever executes it for a program in ring 3, and shows the flat selectors of one.
+        """
+        self._u32[_CS_SELECTOR], self._u32[_SS_SELECTOR] = FLAT_RING3_CS, FLAT_RING3_SS
+        callback = vcpu.syscall32_callback
+        if callback.selector & ~3:
+            self._u64[_EIP] = (self._u64[_EIP] + _LENGTH_OF_SYSCALL) & 0xFFFFFFFF
+            self._hypervisor.bounce(vcpu, callback.selector, callback.address, callback.masks_events)
+        else:
+            inject_exception(vcpu, exits.GP, 0, resume_flag=0)
 
 
 @hypercall("set_trap_table")
