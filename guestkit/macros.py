@@ -83,7 +83,8 @@ def parse_header(line: Line) -> tuple[str, tuple[Parameter, ...]]:
             raise Mistake(f"{parameters[-1].name}... takes all arguments, so it must be last", column)
         if any(parameter.name == found[1] for parameter in parameters):
             raise Mistake(f"{found[1]} is a parameter twice", column)
-        parameters.append(Parameter(found[1], found[3], rest=found[2] is not None))
+        default = None if found[3] is None else _without_braces(found[3])
+        parameters.append(Parameter(found[1], default, rest=found[2] is not None))
     return match[1], tuple(parameters)
 
 
@@ -121,9 +122,13 @@ def _argument(text: str, start: int, end: int, column: int) -> tuple[str, int]:
     at = column + start + len(raw) - len(raw.lstrip())
     if not argument:
         raise Mistake("an argument is missing before or after this comma; write {} for an empty one", at)
-    if argument[0] == "{" and argument[-1] == "}":
-        argument = argument[1:-1].strip()
-    return argument, at
+    return _without_braces(argument), at
+
+
+def _without_braces(argument: str) -> str:
+    if argument[:1] == "{" and argument[-1] == "}":
+        return argument[1:-1].strip()
+    return argument
 
 
 def substitute(text: str, bindings: Mapping[str, str], count: int | None, expansion: int) -> str:

@@ -36,6 +36,11 @@ def test_defaults_and_rest_fill_what_a_call_leaves_out() -> None:
     assert code(source + "put 1, 2, 3, 4, 6") == bytes([5, 1, 2, 3, 3, 4, 1, 6, 5])
 
 
+def test_a_default_in_braces_loses_them_as_an_argument_does() -> None:
+    source = "macro put a={db 1, 2}\na\nendmacro\nput\nput {db 3}"
+    assert code(source) == bytes([1, 2, 3])
+
+
 def test_commas_in_brackets_braces_and_strings_do_not_split_arguments() -> None:
     source = (
         "macro put a, b\ndb a\ndb b\nendmacro\nput {1, 2}, align_up(3, 4)\nput \",\", ';' ; comment, here"
