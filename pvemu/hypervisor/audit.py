@@ -72,8 +72,10 @@ class Auditor:
         """Everything but page-table entries."""
         frames, hypervisor = self._frames, self._hypervisor
         for mfn, owner in enumerate(frames.owner):
-            if owner in (DOMID_XEN, DOMID_IO) or frames.allocated[mfn]:
+            if frames.allocated[mfn]:
                 self._count[mfn] += 1
+            if owner == DOMID_IO or (owner == DOMID_XEN and not hypervisor.is_special_page(mfn)):
+                self._refer(mfn, PGT_NONE)
             if frames.pinned[mfn]:
                 self._refer(mfn, frames.type[mfn])
         for mfn in hypervisor.page_types.demoting:
@@ -102,7 +104,7 @@ class Auditor:
                 return
             self._refer(mfn, PGT_L2 if kind == PGT_L3 or frames.type[mfn] == PGT_L2 else PGT_L1)
         elif mfn < frames.number and frames.owner[mfn] != DOMID_IO:
-            if frames.owner[mfn] == DOMID_XEN or frames.owner[mfn] == NO_OWNER:
+            if frames.owner[mfn] == NO_OWNER or (frames.owner[mfn] == DOMID_XEN and entry & WRITABLE):
                 raise self._error(mfn, f"mapped by a guest, in the L1 {table:x}")
             self._refer(mfn, PGT_WRITABLE if entry & WRITABLE else None)
 

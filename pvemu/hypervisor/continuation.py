@@ -36,6 +36,25 @@ class Continuation(Exception):
         self.words = words
 
 
+def is_finishing(pointer: int, count: int) -> bool:
+    """Whether a batch that goes on has no request left, only tables to let go of (see `finish_batch`)."""
+    return pointer == 0 and count == PREEMPTED
+
+
+def finish_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int]) -> int:
+    """Go on with a batch whose requests are all done; its result is in the place of the foreign domain.
+
+    That is why it must be asked for before the domain is looked up.
+
+    Raises:
+        Continuation: time was up.
+    """
+    types = vcpu.domain.hypervisor.page_types
+    if types.demoting and not types.finish():
+        raise Continuation(*arguments)
+    return signed(arguments[3])
+
+
 def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, carry_out: CarryOut) -> int:
     """The common frame of mmu_update and mmuext_op: a list of requests, a done count, a foreign domain.
 
@@ -58,8 +77,6 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
     if types.demoting and not types.finish():
         raise Continuation(*arguments)
     if count & PREEMPTED:
-        if count == PREEMPTED and pointer == 0:
-            return signed(foreign)
         count &= ~PREEMPTED
         before = _read_done(vcpu, done_pointer)
     if not memory.range_okay(pointer, count * size):

@@ -29,7 +29,7 @@ from pvemu.hypervisor.pv.traps import PvTraps
 from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.timers import Timers
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.frames import Frames
+from pvemu.memory.frames import PGT_NONE, Frames
 from pvemu.memory.heap import Heap
 from pvemu.memory.ram import PAGE_SHIFT, Ram
 
@@ -126,9 +126,11 @@ class Hypervisor:
         m2p_first = frames - (_XEN_HEAP + m2p_pages * _LARGE_PAGE_MIB) * _FRAMES_PER_MIB
         xen_first = frames - _XEN_HEAP * _FRAMES_PER_MIB
         for mfn in range(_LOW_MEMORY * _FRAMES_PER_MIB):
-            self.frames.assign(mfn, DOMID_IO)
-        for mfn in range(m2p_first, frames):
-            self.frames.assign(mfn, DOMID_XEN)
+            self.frames.share(mfn, DOMID_IO, PGT_NONE)
+        for mfn in range(m2p_first, xen_first):
+            self.frames.share(mfn, DOMID_XEN, PGT_NONE)
+        for mfn in range(xen_first, frames):
+            self.frames.withhold(mfn)
         self.m2p = MachineToPhysical(self.ram, m2p_first, m2p_pages)
         self.heap = Heap(self.ram, self.frames, _LOW_MEMORY * _FRAMES_PER_MIB, m2p_first)
         self._xen_heap = Heap(self.ram, self.frames, xen_first, frames)
@@ -138,7 +140,9 @@ class Hypervisor:
 
     def allocate_xen_page(self) -> int:
         """A zeroed frame of the hypervisor's own."""
-        return self._xen_heap.allocate(DOMID_XEN)
+        mfn = self._xen_heap.allocate(DOMID_XEN)
+        self.frames.withhold(mfn)
+        return mfn
 
     def allocate_shared_page(self, domid: int) -> int:
         """A zeroed frame of the hypervisor's own that a domain may map."""

@@ -77,11 +77,19 @@ class Frames:
         self.count[mfn] = self.type_count[mfn] = 0
         self.allocated[mfn] = self.type[mfn] = self.validated[mfn] = self.pinned[mfn] = self.xen_l2[mfn] = 0
 
-    def share(self, mfn: int, domid: int) -> None:
-        """Let a domain map one of the hypervisor's own frames writable (Xen: share_xen_page_with_guest)."""
+    def share(self, mfn: int, domid: int, kind: int = PGT_WRITABLE) -> None:
+        """Let a domain refer to one of the hypervisor's own frames (Xen: share_xen_page_with_guest).
+
+        Its type is in use for good, so with PGT_NONE it can be read and never written.
+        """
         self.owner[mfn] = domid
         self.count[mfn], self.allocated[mfn] = 1, 0
-        self.type[mfn], self.type_count[mfn], self.validated[mfn] = PGT_WRITABLE, 1, 1
+        self.type[mfn], self.type_count[mfn], self.validated[mfn] = kind, 1, 1
+
+    def withhold(self, mfn: int) -> None:
+        """Keep a frame for the hypervisor alone: nobody can take a reference on it, not even domain 0."""
+        self.owner[mfn] = DOMID_XEN
+        self.count[mfn] = self.allocated[mfn] = 0
 
     def get_page(self, mfn: int, domid: int) -> bool:
         """Take a reference, if the frame exists, is in use and belongs to the domain."""

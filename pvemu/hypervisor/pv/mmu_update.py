@@ -18,7 +18,7 @@ from pvemu.abi.xen import (
     UVMF_INVLPG,
     UVMF_TLB_FLUSH,
 )
-from pvemu.hypervisor.continuation import run_batch
+from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch
 from pvemu.hypervisor.hypercall import Handler, hypercall, made_hypercall
 from pvemu.hypervisor.pv.entry_rules import CHANGES
 from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
@@ -76,6 +76,8 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
                 pointer, value = _REQUEST.unpack_from(u8, page + (requests & PAGE_MASK))
                 if not pointer & _COMMAND_MASK and _is_l1_of(caller, pointer >> PAGE_SHIFT):
                     return mod_l1_entry(caller, pointer >> 3, value, MMU_NORMAL_PT_UPDATE, caller)
+        if is_finishing(requests, count):
+            return finish_batch(vcpu, (requests, count, done_pointer, foreign))
         table_owner = _table_owner(caller, foreign >> 16)
         owner = page_owner(vcpu, foreign & 0xFFFF)
         own = table_owner is owner is caller

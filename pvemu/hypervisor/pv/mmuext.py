@@ -27,7 +27,7 @@ from pvemu.abi.xen import (
     MMUEXT_UNMARK_SUPER,
     MMUEXT_UNPIN_TABLE,
 )
-from pvemu.hypervisor.continuation import run_batch
+from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.ldt import set_ldt
 from pvemu.hypervisor.pv.mm import new_guest_cr3
@@ -51,6 +51,8 @@ _Command = Callable[[Vcpu, "Domain", int, int], int]
 @hypercall("mmuext_op")
 def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreign: int) -> int:
     """Carry out a batch of MMUEXT_* operations; how many were done goes to `done_pointer`."""
+    if is_finishing(operations, count):
+        return finish_batch(vcpu, (operations, count, done_pointer, foreign))
     owner = page_owner(vcpu, foreign & 0xFFFF)
     if owner is not vcpu.domain and not vcpu.domain.privileged:
         return _EPERM

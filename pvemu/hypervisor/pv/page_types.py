@@ -40,6 +40,9 @@ EINVAL, EBUSY, EPERM, EACCES = (
 #: Cycles of virtual time that looking through a whole table takes.
 TABLE_COST: Final = 20_000
 
+#: How many entries may map an L2 as a linear table: what Xen's counter of 16 bits holds.
+MOST_LINEAR_USES: Final = 1 << 15
+
 _CACHE_BITS: Final = WRITE_THROUGH | CACHE_DISABLE | 1 << 7
 _TABLES: Final = frozenset({PGT_L1, PGT_L2, PGT_L3})
 
@@ -193,7 +196,7 @@ class PageTypes:
         if not frames.get_page(mfn, domain.domid):
             return False
         fits = frames.type[mfn] == PGT_L2 and frames.validated[mfn] and frames.type_count[mfn]
-        if not fits or frames.linear[table] < 0 or frames.linear[mfn] > 0:
+        if not fits or frames.linear[table] < 0 or not -MOST_LINEAR_USES < frames.linear[mfn] <= 0:
             self.put_page(mfn)
             return False
         frames.linear[table] += 1

@@ -92,6 +92,7 @@ def _write(vcpu: Vcpu, at: int, old: int, store: Store, offset: int) -> bool:
             new ^= result
     elif new & PRESENT:
         hypervisor.ram.u64[at] = new
+        hypervisor.tlb_is_stale = True
         return True
     hypervisor.ram.u64[at] = new
     if old & PRESENT:
