@@ -25,61 +25,73 @@ _COUNT_LIMIT: Final = 1 << 31
 _BYTES_PER_INSTRUCTION: Final = 4
 
 # The block hook, called with (engine, address, size, data) in RDI RSI EDX RCX:
-#   add [rcx], rdx ; mov rax, [rcx] ; cmp rax, [rcx+8] ; ja 1f ; ret ; 1: jmp [rcx+16]
-_COUNT_AND_STOP: Final = bytes.fromhex("480111 488b01 483b4108 7701 c3 ff6110")
+#   sub [rcx], rdx ; js 1f ; ret ; 1: jmp [rcx+8]
+_COUNT_AND_STOP: Final = bytes.fromhex("482911 7801 c3 ff6108")
 
 
 class Clock:
-    """Counts cycles in `words[0]`; the engine stops when that passes `words[1]`.
+    """Counts down the cycles that are left until the deadline; past it the engine stops.
 
-    An exit costs EXIT_COST, so that a guest that does nothing but trap reaches its deadline, too. As adding
-    to `words[0]` takes a tenth of a microsecond, exits are counted in `exits[0]` first and charged by the
-    batch; `now` knows both.
+    An exit costs EXIT_COST, so that a guest that does nothing but trap reaches its deadline, too. As changing
+    the count takes a tenth of a microsecond, exits are counted in `exits[0]` first and charged by the batch;
+    `now` knows both.
     """
 
     name: str
 
     def __init__(self) -> None:
-        self._memory = (ctypes.c_uint64 * 3)(0, _NEVER, 0)
-        self.words = memoryview(self._memory).cast("B").cast("Q")
+        self._memory = (ctypes.c_int64 * 2)(_NEVER, 0)
+        self._left = memoryview(self._memory).cast("B").cast("q")
+        self._deadline = _NEVER
         self.exits = [0]
 
     @property
     def now(self) -> int:
         """Cycles since the machine was made."""
-        return self.words[0] + self.exits[0] * EXIT_COST
+        return self._deadline - self._left[0] + self.exits[0] * EXIT_COST
 
     @now.setter
     def now(self, cycles: int) -> None:
-        self.words[0], self.exits[0] = cycles, 0
-
-    def charge_exits(self) -> None:
-        """Add the exits that were counted, and the one at hand, to the clock."""
-        self.words[0] += (self.exits[0] + 1) * EXIT_COST
-        self.exits[0] = 0
+        self._left[0], self.exits[0] = self._deadline - cycles, 0
 
     @property
     def deadline(self) -> int:
         """The cycle after which the engine stops."""
-        return self.words[1]
+        return self._deadline
 
     @deadline.setter
     def deadline(self, cycles: int) -> None:
-        self.words[1] = min(cycles, _NEVER)
+        cycles = min(cycles, _NEVER)
+        self._left[0] += cycles - self._deadline
+        self._deadline = cycles
+
+    @property
+    def expired(self) -> bool:
+        """Whether the engine stops, or has stopped, because of the deadline."""
+        return self._left[0] < 0
+
+    def charge(self, cycles: int) -> None:
+        """Let time pass that no guest code took."""
+        self._left[0] -= cycles
+
+    def charge_exits(self) -> None:
+        """Charge the exits that were counted, and the one at hand."""
+        self._left[0] -= (self.exits[0] + 1) * EXIT_COST
+        self.exits[0] = 0
 
     def run(self, engine: Engine, address: int) -> int:
         """Run the engine from a linear address until it is stopped; the library's status."""
         return engine.start(address)
 
     def fold(self) -> None:
-        """Bring `words[0]` up to date within a run, where the engine does not keep it so."""
+        """Bring the count up to date within a run, where the engine does not keep it so."""
 
     def limit(self) -> None:
         """Within a run, make the engine heed a new deadline or charge, where it needs to be told."""
 
 
 class BlockClock(Clock):
-    """Sixteen bytes of native code, called by the engine at every block of guest code: 1 to 5 ns each.
+    """Nine bytes of native code, called by the engine at every block of guest code: 1 to 5 ns each.
 
     Raises:
         EngineError: this host gives no memory that is writable and executable.
@@ -94,7 +106,7 @@ class BlockClock(Clock):
         except OSError as refusal:
             raise EngineError(f"no executable page for the block clock: {refusal.strerror}") from refusal
         self._page[: len(_COUNT_AND_STOP)] = _COUNT_AND_STOP
-        self._memory[2] = engine.stop_function()
+        self._memory[1] = engine.stop_function()
         self._code = ctypes.c_char.from_buffer(self._page)
         engine.hook(HOOK_BLOCK, ctypes.c_void_p(ctypes.addressof(self._code)), ctypes.byref(self._memory))
 
@@ -122,19 +134,19 @@ class CountClock(Clock):
     def run(self, engine: Engine, address: int) -> int:
         """Run until stopped, or until the count that reaches the deadline is used up."""
         self._counter.value = self._folded = 0
-        status = engine.start(address, self._left())
+        status = engine.start(address, self._instructions_left())
         self.fold()
         return status
 
     def fold(self) -> None:
         """Add the instructions run since the last call to the clock."""
         executed = self._counter.value
-        self.words[0] += (executed - self._folded) * _BYTES_PER_INSTRUCTION
+        self.charge((executed - self._folded) * _BYTES_PER_INSTRUCTION)
         self._folded = executed
 
     def limit(self) -> None:
         """Move the count at which the engine stops to where the deadline is now."""
-        self._stop_at.value = self._folded + self._left()
+        self._stop_at.value = self._folded + self._instructions_left()
 
-    def _left(self) -> int:
-        return min(max(self.deadline - self.now, 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)
+    def _instructions_left(self) -> int:
+        return min(max(self._left[0], 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)

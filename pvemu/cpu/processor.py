@@ -149,7 +149,7 @@ class Processor:
                 continue
             if status:
                 raise EngineError(f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}")
-            if self._running and self.clock.words[0] > self.clock.words[1]:
+            if self._running and self.clock.expired:
                 self._running = False
                 return True
         return False

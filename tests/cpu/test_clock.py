@@ -58,7 +58,7 @@ def test_a_handler_may_charge_time_and_bring_the_deadline_near(make_guest: MakeG
     guest = make_guest(clock=clock)
 
     def charge() -> None:
-        guest.cpu.clock.words[0] += 1000
+        guest.cpu.clock.charge(1000)
 
     guest.cpu.exits[0x82] = charge
     guest.load("again: int 0x82\ninc ebx\njmp again")

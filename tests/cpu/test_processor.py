@@ -39,7 +39,7 @@ MakeGuest = Callable[..., BareGuest]
         ("mov eax, 0x33\nmov cs, eax", UD, 5, None),
         ("mov eax, 0x7f0\nmov ds, eax", GP, 5, 0x7F0),
         ("syscall", exits.SYSCALL, 0, 0),
-        ("sysenter", exits.SYSCALL, 0, 0),
+        ("sysenter", exits.SYSENTER, 0, 0),
     ],
 )
 def test_an_instruction_leaves_with_its_exit(
@@ -125,12 +125,14 @@ def test_a_permitted_port_is_read_and_written_and_the_code_goes_on(guest: BareGu
     assert written == [(0x61, 4, 0x11223344)]
 
 
-@pytest.mark.parametrize("instruction", ["syscall", "sysenter"])
+@pytest.mark.parametrize(
+    ("instruction", "number"), [("syscall", exits.SYSCALL), ("sysenter", exits.SYSENTER)]
+)
 def test_a_system_call_instruction_exits_on_itself_and_undoes_the_rest_of_the_block(
-    guest: BareGuest, instruction: str
+    guest: BareGuest, instruction: str, number: int
 ) -> None:
     seen = guest.run(f"inc ebx\n{instruction}\nmov dword [{DATA}], 1\ninc ebx\nint 0x82", 3)
-    assert (seen.number, seen.eip) == (exits.SYSCALL, CODE + 1)
+    assert (seen.number, seen.eip) == (number, CODE + 1)
     assert (guest.registers["ebx"], guest.ram.u32[DATA >> 2]) == (1, 0)
 
 
