@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from guestkit import assemble
 from pvemu import Machine
-from pvemu.cpu.processor import ClockKind, WindowKind
+from pvemu.cpu.processor import ClockKind
+from pvemu.cpu.state_window import WindowKind
 
 # The same examples in every run, so that red is red for everybody; the nightly run looks for new ones.
 settings.register_profile(

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from pvemu.cpu import binding, exits, layout
 from pvemu.cpu.errors import EngineError
 from pvemu.cpu.laboratory import CODE, STACK, UNMAPPED, Laboratory
-from pvemu.cpu.state_window import ContextWindow
+from pvemu.cpu.state_window import ContextWindow, WindowKind
 
 _CLI, _HLT, _UD2, _RDTSC = b"\xfa", b"\xf4", b"\x0f\x0b", b"\x0f\x31"
 _INT82: Final = b"\xcd\x82"
@@ -37,13 +37,14 @@ class Calibration(NamedTuple):
 
 
 @functools.cache
-def calibrate() -> Calibration:
-    """Prove the engine, once in a process.
+def calibrate(window: WindowKind = "live") -> Calibration:
+    """Prove the engine as it is seen through a kind of window, once in a process.
 
     Raises:
-        EngineError: a check fails: this is not the engine that the layout was made for.
+        EngineError: there is no such window, or a check fails: this is not the engine that the layout
+            was made for.
     """
-    calibration = examine()
+    calibration = examine(window)
     for check in calibration.checks:
         if not check.holds:
             raise EngineError(
@@ -53,9 +54,13 @@ def calibrate() -> Calibration:
     return calibration
 
 
-def examine() -> Calibration:
-    """Try every fact; what fails is told in its check."""
-    laboratory = Laboratory()
+def examine(window: WindowKind = "live") -> Calibration:
+    """Try every fact; what fails is told in its check.
+
+    Raises:
+        EngineError: the engine has no such window.
+    """
+    laboratory = Laboratory(window)
     try:
         checks = [check for group in _GROUPS for check in group(laboratory)]
         return Calibration(tuple(checks), _counter_offset(laboratory))
@@ -65,20 +70,24 @@ def examine() -> Calibration:
 
 def _registers(laboratory: Laboratory) -> Iterator[Check]:
     """Values written through the binding appear at their offsets."""
-    engine, u64, u32 = laboratory.engine, laboratory.window.u64, laboratory.window.u32
+    engine, window = laboratory.engine, laboratory.window
+    u64, u32 = window.u64, window.u32
     for name, offset, value in (
         ("RIP", layout.EIP, 0x1234_5678),
         ("CR2", layout.CR + 16, 0x8765_4321),
         ("CR3", layout.CR + 24, 0x1000),
     ):
         engine.write_register(name, value)
+        window.fetch()
         yield Check(f"{name} is at offset {offset}", u64[offset // 8] == value, f"0x{u64[offset // 8]:x}")
     engine.write_register("RFLAGS", 0xCD7)
+    window.fetch()
     lazy = (u32[layout.CC_OP // 4], u64[layout.CC_SRC // 8], u32[layout.DF // 4])
     wanted = (layout.CC_OP_EFLAGS, 0x8D5, 0xFFFFFFFF)
     yield Check("EFLAGS are kept in lazy form", lazy == wanted, repr(lazy))
     for name, register in (("GDTR", layout.GDTR), ("IDTR", layout.IDTR)):
         engine.write_register(name, (0, 0x5A000 + register, 0x7F0 + register, 0))
+        window.fetch()
         at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
         seen = (u64[(at + layout.BASE) // 8], u32[(at + layout.LIMIT) // 4])
         yield Check(
@@ -145,9 +154,10 @@ def _rings(laboratory: Laboratory) -> Iterator[Check]:
 
 
 def _fallback(laboratory: Laboratory) -> Iterator[Check]:
-    """A saved context holds the same bytes as the live state."""
+    """A saved context holds the same bytes as the state that the laboratory sees."""
     window = ContextWindow(laboratory.engine)
     laboratory.window.u64[layout.RBX] = 0x1122_3344_5566_7788
+    laboratory.window.store()
     window.fetch()
     same = bytes(window.u8) == bytes(laboratory.window.u8)
     yield Check("a context holds the state, as the live window does", same, "" if same else "bytes differ")

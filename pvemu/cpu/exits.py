@@ -22,7 +22,6 @@ RDTSC: Final = VMEXIT + 0x6E
 RDPMC: Final = VMEXIT + 0x6F
 INVLPG: Final = VMEXIT + 0x79
 SHUTDOWN: Final = VMEXIT + 0x7F
-RDTSCP: Final = VMEXIT + 0x87
 NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
 #: Not SVM codes: AMD-V can't intercept SYSCALL and SYSENTER. EIP is on the instruction.
 SYSCALL: Final = VMEXIT + 0x401

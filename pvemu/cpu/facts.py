@@ -11,6 +11,7 @@ from pvemu.cpu.calibration import Check
 from pvemu.cpu.clock import BlockClock
 from pvemu.cpu.errors import EngineError
 from pvemu.cpu.laboratory import CODE, Laboratory
+from pvemu.cpu.state_window import WindowKind
 
 _INT82: Final = b"\xcd\x82"
 _PAGE: Final = 0x1000
@@ -21,15 +22,15 @@ _DEADLINE: Final = 100_000
 _CR3: Final = layout.CR // 8 + 3
 
 
-def examine_facts() -> tuple[Check, ...]:
-    """Try every fact, each on an engine of its own; what fails is told in its check.
+def examine_facts(window: WindowKind = "live") -> tuple[Check, ...]:
+    """Try every fact through a kind of window, each on an engine of its own; a check tells what fails.
 
     Raises:
         EngineError: the engine is so different that nothing can be tried.
     """
     checks: list[Check] = []
     for fact in _FACTS:
-        with closing(Laboratory()) as laboratory:
+        with closing(Laboratory(window)) as laboratory:
             checks.extend(fact(laboratory))
     return tuple(checks)
 
@@ -46,6 +47,7 @@ def _block_clock(laboratory: Laboratory) -> Iterator[Check]:
     for _ in range(2):
         clock.now, clock.deadline = 0, _DEADLINE
         laboratory.window.u64[layout.RCX] = 0
+        laboratory.window.store()
         left_by_exit = laboratory.run(1, b"\x41\xeb\xfd")  # 1: inc ecx ; jmp 1b
         seen.append((clock.now, laboratory.window.u64[layout.RCX], left_by_exit))
     stopped = seen[0][0] > _DEADLINE and seen[0][1] > 0 and seen[0][2] is None
@@ -58,8 +60,10 @@ def _port_input(laboratory: Laboratory) -> Iterator[Check]:
     kept: list[bytes] = []
 
     def on_in(_engine: int, _port: int, _size: int, _data: int) -> int:
+        window.fetch()
         kept.append(bytes(window.u8))
         window.u64[_CR3] = _EMPTY_TABLE
+        window.store()
         engine.flush_tlb()
         engine.stop()
         return 0
@@ -67,6 +71,7 @@ def _port_input(laboratory: Laboratory) -> Iterator[Check]:
     engine.hook(binding.HOOK_INSTRUCTION, binding.PORT_IN_CALLBACK(on_in), None, binding.INSTRUCTION_IN)
     write_data = b"\xc7\x05" + _DATA.to_bytes(4, "little") + b"\x11\x11\x11\x11"
     window.u64[layout.RAX] = 0x5555
+    window.store()
     laboratory.run(3, b"\x90\xe4\x60" + write_data + _INT82)  # nop ; in al, 0x60 ; mov dword [data], ...
     if kept:
         window.u8[:] = kept[0]
@@ -116,7 +121,7 @@ def _translation_hook(laboratory: Laboratory) -> Iterator[Check]:
 
 def _engines_beside(laboratory: Laboratory) -> Iterator[Check]:
     """A process may hold several machines."""
-    with closing(Laboratory()) as other:
+    with closing(Laboratory(laboratory.kind)) as other:
         seen = []
         for number in range(4):
             place = (laboratory, other)[number % 2]

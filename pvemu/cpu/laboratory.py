@@ -9,7 +9,7 @@ from typing import Final
 from pvemu.cpu import binding, layout
 from pvemu.cpu.binding import Engine
 from pvemu.cpu.segments import Descriptor
-from pvemu.cpu.state_window import LiveWindow
+from pvemu.cpu.state_window import WINDOWS, StateWindow, WindowKind
 
 _MEMORY: Final = 1 << 20
 _L4, _L3, _L2, _L1, _GDT, _VMCB = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000
@@ -31,7 +31,7 @@ _FLAT: Final = {
 class Exit:
     """What was seen at an exit."""
 
-    def __init__(self, number: int, window: LiveWindow, vmcb: memoryview) -> None:
+    def __init__(self, number: int, window: StateWindow, vmcb: memoryview) -> None:
         self.number = number
         self.eip = window.u64[layout.EIP // 8]
         self.error_code = window.u32[layout.ERROR_CODE // 4]
@@ -43,11 +43,19 @@ class Exit:
 
 
 class Laboratory:
-    """Long mode, identity-mapped first MiB, flat segments; `run` executes code up to its first exit."""
+    """Long mode, identity-mapped first MiB, flat segments; `run` executes code up to its first exit.
 
-    def __init__(self) -> None:
+    Args:
+        window: the kind of window through which the state is set and seen.
+
+    Raises:
+        EngineError: the engine has no such window.
+    """
+
+    def __init__(self, window: WindowKind = "live") -> None:
+        self.kind = window
         self.engine = Engine()
-        self.window = LiveWindow(self.engine)
+        self.window = WINDOWS[window](self.engine)
         self.memory = mmap.mmap(-1, _MEMORY)
         self._anchor = ctypes.c_char.from_buffer(self.memory)
         self.engine.map(_MEMORY, ctypes.addressof(self._anchor))
@@ -74,7 +82,9 @@ class Laboratory:
         self.engine.flush_code()
         self._enter(ring, intercept)
         self.exit = None
-        return self.engine.start(CODE, count)
+        status = self.engine.start(CODE, count)
+        self.window.fetch()
+        return status
 
     def handle_words(self) -> tuple[int, ...]:
         """The first words of the engine's main structure, where its instruction counter is."""
@@ -83,9 +93,11 @@ class Laboratory:
             return struct.unpack("<512Q", memory.read(4096))
 
     def _on_exit(self, _engine: int, number: int) -> None:
+        self.window.fetch()
         self.exit = Exit(number, self.window, self._vmcb)
         self.words_at_exit = self.handle_words()
         self.window.u32[layout.EXCEPTION_IS_INT // 4] = 0
+        self.window.store()
         self.engine.stop()
 
     def _put(self, address: int, value: int) -> None:
@@ -105,6 +117,7 @@ class Laboratory:
         engine, u8, u32, u64 = self.engine, self.window.u8, self.window.u32, self.window.u64
         engine.write_register("CR4", 0x6E0)
         engine.write_register("CR0", 0x80050033)
+        self.window.fetch()
         code, stack, code_descriptor, stack_descriptor = _FLAT[ring]
         for register in (layout.ES, layout.SS, layout.DS):
             at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
@@ -125,4 +138,5 @@ class Laboratory:
         u32[layout.OLD_EXCEPTION // 4] = 0xFFFFFFFF
         u32[layout.EXCEPTION_IS_INT // 4] = 0
         u64[layout.EFLAGS // 8] = 0x202
+        self.window.store()
         engine.flush_tlb()

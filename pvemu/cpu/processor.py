@@ -6,9 +6,10 @@ exits.py. Handlers run inside the engine's hook, and what they leave in the stat
 guest goes on with; the engine is left only to switch to another vCPU (or at the clock's deadline).
 """
 
+import contextlib
 import ctypes
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal
 
 from pvemu.cpu import binding, exits, flags, layout
@@ -17,9 +18,8 @@ from pvemu.cpu.calibration import calibrate
 from pvemu.cpu.clock import BlockClock, Clock, CountClock
 from pvemu.cpu.errors import EngineError
 from pvemu.cpu.segments import null_segment
-from pvemu.cpu.state_window import ContextWindow, LiveWindow, StateWindow
+from pvemu.cpu.state_window import WINDOWS, StateWindow, WindowKind
 
-WindowKind = Literal["live", "context"]
 ClockKind = Literal["auto", "block", "count"]
 
 #: Index of the fault address in `Processor.control_block`.
@@ -50,7 +50,7 @@ _GUEST_FLAGS: Final = layout.HF_GUEST | layout.HF_SVME | layout.HF_LMA | layout.
 
 #: Exits that are always asked for: time must come from the machine's clock, and only from there; and RDPMC,
 #: which the engine would take for an unknown opcode.
-_INTERCEPTS: Final = (exits.RDTSC, exits.RDTSCP, exits.RDPMC)
+_INTERCEPTS: Final = (exits.RDTSC, exits.RDPMC)
 
 PortIn = Callable[[int, int], int | None]
 PortOut = Callable[[int, int, int], bool]
@@ -84,9 +84,9 @@ class Processor:
     def __init__(
         self, ram_address: int, ram_size: int, *, window: WindowKind = "live", clock: ClockKind = "auto"
     ) -> None:
-        calibration = calibrate()
+        calibration = calibrate(window)
         self.engine = Engine()
-        self.window: StateWindow = (LiveWindow if window == "live" else ContextWindow)(self.engine)
+        self.window: StateWindow = WINDOWS[window](self.engine)
         self.engine.map(ram_size, ram_address)
         self.engine.map_nothing(ram_size, PRIVATE_BASE)
         self._private = mmap.mmap(-1, _PRIVATE_SIZE)
@@ -294,7 +294,10 @@ class Processor:
 
     def _on_in(self, _engine: int, port: int, size: int, _data: int) -> int:
         self.window.fetch()
-        value = None if self._held_state is not None else self.port_in(port, size)
+        value = None
+        if self._held_state is None:
+            with self._failure_kept():
+                value = self.port_in(port, size)
         if value is None:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
             return 0
@@ -302,8 +305,21 @@ class Processor:
 
     def _on_out(self, _engine: int, port: int, size: int, value: int, _data: int) -> None:
         self.window.fetch()
-        if self._held_state is not None or not self.port_out(port, size, value):
+        done = False
+        if self._held_state is None:
+            with self._failure_kept():
+                done = self.port_out(port, size, value)
+        if not done:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
+
+    @contextlib.contextmanager
+    def _failure_kept(self) -> Iterator[None]:
+        """Keep what a handler raises for `run`: it can't travel through the engine's C frames."""
+        try:
+            yield
+        except BaseException as failure:  # noqa: BLE001  run() raises it again
+            self._failure = failure
+            self.stop()
 
     def _fast_call_callback(self, exit_number: int) -> Callable[[int, int], None]:
         def on_fast_call(_engine: int, _data: int) -> None:

@@ -9,8 +9,9 @@ import contextlib
 import ctypes
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from unicorn.unicorn_py3.unicorn import uclib
 
@@ -115,6 +116,14 @@ class ContextWindow(StateWindow):
         """Drop the views and free the context."""
         super().release()
         uclib.uc_context_free(self._context)
+
+
+#: What a user may choose between.
+WindowKind = Literal["live", "context"]
+WINDOWS: Final[dict[WindowKind, Callable[[Engine], StateWindow]]] = {
+    "live": LiveWindow,
+    "context": ContextWindow,
+}
 
 
 class _sentinels:

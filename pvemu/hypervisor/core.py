@@ -11,7 +11,8 @@ from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
 from pvemu.cpu import flags, layout
 from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_BATCH
 from pvemu.cpu.decode import Decoder
-from pvemu.cpu.processor import ClockKind, Processor, WindowKind
+from pvemu.cpu.processor import ClockKind, Processor
+from pvemu.cpu.state_window import WindowKind
 from pvemu.hypervisor import families
 from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
 from pvemu.hypervisor.continuation import Continuation

@@ -8,7 +8,8 @@ from typing import Final
 from pvemu.abi.errors import PvemuError
 from pvemu.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_watchdog
 from pvemu.cpu.clock import CYCLES_PER_SECOND
-from pvemu.cpu.processor import ClockKind, WindowKind
+from pvemu.cpu.processor import ClockKind
+from pvemu.cpu.state_window import WindowKind
 from pvemu.hypervisor.core import OVERHEAD, End, Hypervisor
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl

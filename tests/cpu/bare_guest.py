@@ -7,8 +7,9 @@ from typing import Final, NamedTuple, Self
 
 from guestkit import Image, assemble
 from pvemu.cpu import layout
-from pvemu.cpu.processor import ClockKind, Processor, WindowKind
+from pvemu.cpu.processor import ClockKind, Processor
 from pvemu.cpu.segments import Descriptor
+from pvemu.cpu.state_window import WindowKind
 from pvemu.memory.ram import Ram
 
 CODE: Final = 0x10000

@@ -19,12 +19,16 @@ def fresh_calibration() -> Iterator[None]:
     calibrate.cache_clear()
 
 
-@pytest.mark.parametrize("check", examine().checks, ids=lambda check: check.claim)
+@pytest.mark.parametrize(
+    "check", (*examine("live").checks, *examine("context").checks), ids=lambda check: check.claim
+)
 def test_the_installed_engine_is_the_known_one(check: object) -> None:
     assert check.holds, check.seen  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("check", examine_facts(), ids=lambda check: check.claim)
+@pytest.mark.parametrize(
+    "check", (*examine_facts("live"), *examine_facts("context")), ids=lambda check: check.claim
+)
 def test_the_slower_facts_hold(check: object) -> None:
     assert check.holds, check.seen  # type: ignore[attr-defined]
 
@@ -77,6 +81,16 @@ def test_a_state_that_is_not_found_is_refused_with_the_way_out(monkeypatch: pyte
     with pytest.raises(EngineError, match="--state-window context"):
         LiveWindow(engine)
     engine.close()
+
+
+def test_the_fallback_window_works_where_the_state_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pvemu.cpu.state_window._known_path", [])
+    monkeypatch.setattr("pvemu.cpu.state_window._search", lambda memory, pattern: [])
+    with pytest.raises(EngineError, match="--state-window context"):
+        calibrate("live")
+    assert calibrate("context").counter_offset is not None
+    with BareGuest(window="context") as guest:
+        assert not guest.cpu.engine.guarded
 
 
 def test_a_function_that_the_library_does_not_import_has_no_slot() -> None:

@@ -100,6 +100,23 @@ def test_special_registers_are_told_apart(source: str, operands: list[tuple[str,
     assert [(operand.kind, operand.number) for operand in decoded.operands] == operands
 
 
+@pytest.mark.parametrize(
+    ("source", "mnemonic"),
+    [
+        ("call far [ebx]", "lcall"),
+        ("jmp far fs:[0x1234]", "ljmp"),
+        ("call [ebx]", "call"),
+        ("jmp [ebx]", "jmp"),
+        ("call 8:0x1234", "lcall"),
+        ("jmp 8:0x1234", "ljmp"),
+    ],
+)
+def test_far_calls_and_jumps_are_told_from_near_ones(source: str, mnemonic: str) -> None:
+    decoded = decode(assembled(source).section_bytes(".text"))
+    assert decoded is not None
+    assert decoded.mnemonic == mnemonic
+
+
 @pytest.mark.parametrize("prefix", ["lock", "rep", "repne"])
 def test_prefixes_are_kept_beside_the_mnemonic(prefix: str) -> None:
     source = {"lock": "lock inc dword [eax]", "rep": "rep movsb", "repne": "repne scasb"}[prefix]

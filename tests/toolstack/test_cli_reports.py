@@ -39,7 +39,9 @@ def test_the_doctor_tells_every_check_as_json(pvemu: Command) -> None:
 
 
 def test_the_doctor_says_which_fact_fails(pvemu: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_verb, "examine_facts", lambda: (Check("water is dry", False, "it was wet"),))
+    monkeypatch.setattr(
+        doctor_verb, "examine_facts", lambda window: (Check("water is dry", False, "it was wet"),)
+    )
     run = pvemu("doctor")
     assert run.status == 1
     for words in ("water is dry", "FAILS", "it was wet", "Guests can't run here"):
@@ -49,7 +51,7 @@ def test_the_doctor_says_which_fact_fails(pvemu: Command, monkeypatch: pytest.Mo
 def test_the_doctor_says_what_to_do_about_an_unknown_engine(
     pvemu: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(_window: str) -> None:
         raise EngineError("the CPU state was found 0 times")
 
     monkeypatch.setattr(doctor_verb, "examine", refuse)

@@ -12,7 +12,8 @@ from pvemu.cpu.binding import KNOWN_VERSION, library_version
 from pvemu.cpu.calibration import Check, examine
 from pvemu.cpu.errors import EngineError
 from pvemu.cpu.facts import examine_facts
-from pvemu.cpu.processor import ClockKind, Processor, WindowKind
+from pvemu.cpu.processor import ClockKind, Processor
+from pvemu.cpu.state_window import WindowKind
 from pvemu.memory.ram import Ram
 
 _SMALLEST_RAM = 1 << 20
@@ -78,16 +79,15 @@ def doctor(*, as_object: Annotated[bool, Parameter(name="--json", negative=())] 
 
 def diagnose() -> Diagnosis:
     """Try every fact about the engine, and every form of window and clock."""
+    windows: dict[str, str | None] = {window: _refusal(window, "auto") for window in _WINDOWS}
+    # What can't be seen live is judged through the fallback.
+    seen_through: WindowKind = "context" if windows["live"] and not windows["context"] else "live"
     try:
-        checks = (*examine().checks, *examine_facts())
+        checks = (*examine(seen_through).checks, *examine_facts(seen_through))
     except EngineError as refusal:
         checks = (Check("the engine can be examined", False, str(refusal)),)
-    return Diagnosis(
-        library_version(),
-        checks,
-        {window: _refusal(window, "auto") for window in _WINDOWS},
-        {clock: _refusal("live", clock) for clock in _CLOCKS},
-    )
+    clocks: dict[str, str | None] = {clock: _refusal(seen_through, clock) for clock in _CLOCKS}
+    return Diagnosis(library_version(), checks, windows, clocks)
 
 
 def _refusal(window: WindowKind, clock: ClockKind) -> str | None:

@@ -11,7 +11,8 @@ from typing import Annotated, Final
 from cyclopts import Parameter, Token
 
 from pvemu.abi.errors import PvemuError
-from pvemu.cpu.processor import ClockKind, WindowKind
+from pvemu.cpu.processor import ClockKind
+from pvemu.cpu.state_window import WindowKind
 from pvemu.toolstack.exit_trace import ExitTrace
 from pvemu.toolstack.guest_file import read_guest
 from pvemu.toolstack.interruption import interruptible

@@ -7,14 +7,14 @@ from typing import Final, Self
 from guestkit import assemble
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
-from pvemu.cpu.processor import ClockKind, WindowKind
+from pvemu.cpu.processor import ClockKind
+from pvemu.cpu.state_window import WindowKind
 from pvemu.hypervisor.core import OVERHEAD, TIME_SLICE, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.hypercall import PackedWords
 from pvemu.hypervisor.pv.mm import new_guest_cr3
 from pvemu.hypervisor.pv.ro_page_fault import emulate_store
-from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE
+from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE, PRESENT
 from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
 
 PAGES: Final = 256
@@ -29,8 +29,11 @@ requests: reserve 4096
 code:   reserve 4096
 """
 _FIRST_FREE_PFN: Final = 32
+#: Pages that the boot tables map read-only, so that they may be pages of descriptors.
+READ_ONLY_PFNS: Final = range(56, 60)
 _SPARE_MIB: Final = 1
-_MOST_CONTINUATIONS: Final = 20_000
+#: More continuations than any hypercall needs.
+MOST: Final = 20_000
 
 
 class NeverDone(AssertionError):
@@ -82,6 +85,9 @@ class TwoDomains:
             for pfn in range(_FIRST_FREE_PFN, _FIRST_FREE_PFN + pool):
                 assert self.call(guest, "update_va_mapping", guest.virtual(pfn), 0, 0, 0) == 0
                 guest.pool.append(guest.frames[pfn])
+            for pfn in READ_ONLY_PFNS:
+                entry = guest.frames[pfn] << 12 | PRESENT
+                assert self.call(guest, "update_va_mapping", guest.virtual(pfn), entry, 0, 0) == 0
 
     def __enter__(self) -> Self:
         return self
@@ -102,21 +108,29 @@ class TwoDomains:
         by_pfn = {hypervisor.m2p.get(mfn): mfn for mfn in owned if hypervisor.m2p.get(mfn) < PAGES}
         return [by_pfn[pfn] for pfn in range(PAGES)]
 
-    def call(self, guest: Guest, name: str, *words: int, slice_cycles: int = TIME_SLICE) -> int:
+    def call(
+        self, guest: Guest, name: str, *words: int, slice_cycles: int = TIME_SLICE, patience: int = MOST
+    ) -> int | None:
         """Make a hypercall as the guest would, again and again while it says that it continues; its result.
+
+        Args:
+            slice_cycles: how long it may take at a time.
+            patience: how often the guest goes on with it; None is returned when it then gives up.
 
         Raises:
             NeverDone: it continues for ever.
         """
         hypervisor, vcpu = self.hypervisor, guest.vcpu
         hypervisor.switch_to(vcpu)
-        for _ in range(_MOST_CONTINUATIONS):
+        for _ in range(patience):
             hypervisor.clock.deadline = hypervisor.clock.now + slice_cycles
             result = hypervisor.call(vcpu, BY_NAME[name].number, PackedWords([*words, *[0] * 5][:5]))
             if not vcpu.continuation:
                 return result if result < 1 << 31 else result - (1 << 32)
             words, vcpu.continuation = (*vcpu.continuation, *words[len(vcpu.continuation) :]), ()
-        raise NeverDone(f"{name}{words}")
+        if patience == MOST:
+            raise NeverDone(f"{name}{words}")
+        return None
 
     def put(self, guest: Guest, data: bytes, offset: int = 0) -> int:
         """Write a structure into the guest's page for requests; its virtual address.
@@ -138,8 +152,3 @@ class TwoDomains:
             u64[number] = value
         u64[layout.EIP // 8] = guest.code
         return emulate_store(guest.vcpu, address, FAULT_PRESENT | FAULT_WRITE)
-
-
-def own_vcpus(machine: TwoDomains) -> list[Vcpu]:
-    """The vCPUs of both domains."""
-    return [guest.vcpu for guest in machine.guests]
