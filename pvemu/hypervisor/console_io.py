@@ -5,10 +5,12 @@ from typing import Final
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.xen import CONSOLEIO_read, CONSOLEIO_write
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
 _CHUNK: Final = 127  #: bytes that Xen copies at a time
+_CHUNK_COST: Final = 2000  #: cycles of virtual time that a chunk takes
 _INT_MAX: Final = (1 << 31) - 1
 
 
@@ -21,6 +23,9 @@ def console_io(vcpu: Vcpu, command: int, count: int, buffer: int) -> int:
     hypervisor = domain.hypervisor
     if command == CONSOLEIO_write:
         while count:
+            if hypervisor.preempt_due():
+                raise Continuation(command, count, buffer)
+            hypervisor.charge(_CHUNK_COST)
             chunk = domain.memory.copy_from_guest(buffer, min(count, _CHUNK))
             hypervisor.console_output(chunk)
             buffer, count = buffer + len(chunk), count - len(chunk)

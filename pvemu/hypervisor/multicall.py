@@ -14,6 +14,8 @@ from pvemu.hypervisor.vcpu import Vcpu
 _ENTRY: Final = struct.Struct("<8I")
 _RESULT_OFFSET: Final = multicall_entry.offset("result", 4)
 _ARGUMENTS_OFFSET: Final = multicall_entry.offset("args", 4)
+#: Cycles of virtual time that one entry takes, besides what its hypercall does.
+_ENTRY_COST: Final = 500
 _IRET: Final = BY_NAME["iret"].number
 
 
@@ -33,6 +35,7 @@ def multicall(vcpu: Vcpu, call_list: int, count: int) -> int:
             at = call_list + index * _ENTRY.size
             if index and domain.hypervisor.preempt_due():
                 raise Continuation(at, count - index)
+            domain.hypervisor.charge(_ENTRY_COST)
             number, _, *words = _ENTRY.unpack(domain.memory.copy_from_guest(at, _ENTRY.size))
             result = domain.hypervisor.call(vcpu, number, PackedWords(words))
             if vcpu.continuation:

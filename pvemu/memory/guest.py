@@ -65,11 +65,13 @@ class GuestMemory:
         self.flush()
 
     def copy_from_guest(self, address: int, size: int) -> bytes:
-        """Read `size` bytes.
+        """Read `size` bytes; none at all can be read anywhere.
 
         Raises:
             GuestFault: some byte is not readable for the guest's kernel.
         """
+        if not size:
+            return b""
         offset = address & PAGE_MASK
         if offset + size <= PAGE_SIZE:
             machine = self._read_page(address) + offset
@@ -88,6 +90,8 @@ class GuestMemory:
             GuestFault: some byte is not writable for the guest's kernel.
         """
         offset, size = address & PAGE_MASK, len(data)
+        if not size:
+            return
         if offset + size <= PAGE_SIZE:
             machine = self._write_page(address) + offset
             self._ram.u8[machine : machine + size] = data

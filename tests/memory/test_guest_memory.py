@@ -98,8 +98,9 @@ def test_a_huge_or_wrapping_range_faults_quickly(address: int, size: int) -> Non
 
 def test_nothing_is_read_or_written_for_a_size_of_zero() -> None:
     guest = make_guest()
-    assert guest.door.copy_from_guest(WRITABLE, 0) == b""
-    guest.door.copy_to_guest(WRITABLE, b"")
+    for address in (WRITABLE, READ_ONLY, 0xDEAD_0000, 0xFFFF_FFFF):
+        assert guest.door.copy_from_guest(address, 0) == b""
+        guest.door.copy_to_guest(address, b"")
 
 
 def test_a_write_over_a_page_boundary_lands_in_both_frames() -> None:

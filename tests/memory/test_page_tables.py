@@ -1,4 +1,4 @@
-"""Page-table walks against a model that is written from the manual, level by level, and against the engine."""
+"""Page-table walks against a model that is written from the manual, level by level."""
 
 import struct
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ P, W, U, PS, NX = 1, 2, 4, 1 << 7, 1 << 63
 
 @dataclass
 class Step:
-    """What a model level does: which address bits index it; whether entries carry rights and may map memory."""
+    """A level: which address bits index it; whether its entries carry rights, and may map memory."""
 
     low: int
     high: int

@@ -31,7 +31,6 @@ _EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
 _EFLAGS = layout.EFLAGS // 8
 _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 4
 _LOW: Final = 0xFFFFFFFF
-RDTSC_LENGTH, RDTSCP_LENGTH = 2, 3
 _DR6_SINGLE_STEP: Final = 1 << 14
 _ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
 
@@ -89,15 +88,16 @@ def retire(vcpu: Vcpu, length: int) -> None:
         inject_exception(vcpu, exits.DB)
 
 
-def read_tsc(vcpu: Vcpu, length: int) -> bool:
-    """RDTSC or RDTSCP at EIP, of `length` bytes; False in ring 3 when the guest's CR4.TSD forbids it."""
-    if vcpu.cr4 & _CR4_TSD and not kernel_mode(vcpu):
+def read_tsc(vcpu: Vcpu) -> bool:
+    """RDTSC or RDTSCP at EIP (the engine reports both alike); False in ring 3 when CR4.TSD forbids it."""
+    instruction = fetch(vcpu)
+    if instruction is None or (vcpu.cr4 & _CR4_TSD and not kernel_mode(vcpu)):
         return False
     hypervisor = vcpu.domain.hypervisor
     _set_edx_eax(vcpu, hypervisor.tsc())
-    if length == RDTSCP_LENGTH:
+    if instruction.mnemonic == "rdtscp":
         hypervisor.cpu.window.u64[layout.RCX] = 0
-    retire(vcpu, length)
+    retire(vcpu, instruction.length)
     return True
 
 

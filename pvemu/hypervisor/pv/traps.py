@@ -13,15 +13,11 @@ from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.clock import EXIT_BATCH
 from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.emul_gate_op import emulate_gate_op
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
-from pvemu.hypervisor.pv.emul_priv_op import (
-    RDTSC_LENGTH,
-    RDTSCP_LENGTH,
-    emulate_privileged_op,
-    read_tsc,
-)
+from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
 from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
 from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.pv.ro_page_fault import emulate_store
@@ -47,6 +43,8 @@ _WRITE_PROTECTED: Final = FAULT_PRESENT | FAULT_WRITE
 _ICEBP: Final = 0xF1
 _DR6_SINGLE_STEP: Final = 1 << 14
 _TRAP_INFO: Final = struct.Struct("<BBHI")
+#: Cycles of virtual time that one entry of a trap table takes.
+_ENTRY_COST: Final = 1000
 
 _Handle = Callable[[Vcpu], None]
 _Exit = Callable[[], None]
@@ -86,8 +84,7 @@ class PvTraps:
         table[exits.OF] = self._returning(self._trap(exits.OF))
         table[LINUX_SYSCALL_VECTOR] = self._returning(self._int80)
         table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler()
-        table[exits.RDTSC] = self._returning(self._read_tsc(RDTSC_LENGTH))
-        table[exits.RDTSCP] = self._returning(self._read_tsc(RDTSCP_LENGTH))
+        table[exits.RDTSC] = self._returning(self._read_tsc)
         table[exits.RDPMC] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
         # The processor says it is AMD's, on which SYSENTER does not work in compatibility mode.
         table[exits.SYSENTER] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
@@ -191,12 +188,9 @@ class PvTraps:
         elif not fault_in(vcpu, address - LDT_VIRTUAL):
             inject_page_fault(vcpu, self._u32[_ERROR_CODE], vcpu.ldt_base + address - LDT_VIRTUAL)
 
-    def _read_tsc(self, length: int) -> _Handle:
-        def read_or_fault(vcpu: Vcpu) -> None:
-            if not read_tsc(vcpu, length):
-                inject_exception(vcpu, exits.GP, 0)
-
-        return read_or_fault
+    def _read_tsc(self, vcpu: Vcpu) -> None:
+        if not read_tsc(vcpu):
+            inject_exception(vcpu, exits.GP, 0)
 
     def _syscall(self, vcpu: Vcpu) -> None:
         """SYSCALL: to the guest's callback, else #GP with RF clear (golden: fast_calls).
@@ -218,7 +212,11 @@ def set_trap_table(vcpu: Vcpu, traps: int) -> int:
     if traps == 0:
         vcpu.traps = [NO_HANDLER] * TRAP_VECTORS
         return 0
+    hypervisor = vcpu.domain.hypervisor
     while True:
+        if hypervisor.preempt_due():
+            raise Continuation(traps)
+        hypervisor.charge(_ENTRY_COST)
         raw = vcpu.domain.memory.copy_from_guest(traps, _TRAP_INFO.size)
         vector, trap_flags, selector, address = _TRAP_INFO.unpack(raw)
         if address == 0:
