@@ -11,6 +11,10 @@ from pvemu.cpu import layout
 LONGEST: Final = 15
 _CACHE_LIMIT: Final = 4096
 
+#: Calls and jumps through memory; the disassembler has one name for the near and the far ones.
+_GROUP_5: Final = 0xFF
+_FAR_GROUP_5: Final = {3: "lcall", 5: "ljmp"}
+
 _GENERAL: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 _LOW_BYTES: Final = ("al", "cl", "dl", "bl")
 _HIGH_BYTES: Final = ("ah", "ch", "dh", "bh")
@@ -76,6 +80,8 @@ class Decoder:
         if decoded is None:
             return None
         *prefixes, mnemonic = decoded.mnemonic.split()
+        if decoded.opcode[0] == _GROUP_5:
+            mnemonic = _FAR_GROUP_5.get(decoded.modrm >> 3 & 7, mnemonic)
         operands = tuple(self._operand(operand) for operand in decoded.operands)
         return Instruction(mnemonic, decoded.size, operands, frozenset(prefixes))
 

@@ -49,6 +49,7 @@ class Auditor:
         self._count = [0] * self._frames.number
         self._typed = [0] * self._frames.number
         self._wanted = [PGT_NONE] * self._frames.number
+        self._linear = [0] * self._frames.number
         self._count_holders()
         for mfn, kind in enumerate(self._frames.type):
             if kind in _TABLES and (self._frames.type_count[mfn] or self._frames.partial[mfn]):
@@ -102,7 +103,11 @@ class Auditor:
         if kind != PGT_L1:
             if kind == PGT_L2 and mfn == table:
                 return
-            self._refer(mfn, PGT_L2 if kind == PGT_L3 or frames.type[mfn] == PGT_L2 else PGT_L1)
+            is_linear = kind == PGT_L2 and frames.type[mfn] == PGT_L2
+            if is_linear:
+                self._linear[table] += 1
+                self._linear[mfn] -= 1
+            self._refer(mfn, PGT_L2 if kind == PGT_L3 or is_linear else PGT_L1)
         elif mfn < frames.number and frames.owner[mfn] != DOMID_IO:
             if frames.owner[mfn] == NO_OWNER or (frames.owner[mfn] == DOMID_XEN and entry & WRITABLE):
                 raise self._error(mfn, f"mapped by a guest, in the L1 {table:x}")
@@ -120,6 +125,8 @@ class Auditor:
             raise self._error(mfn, f"used as {FrameType(self._wanted[mfn]).name}")
         if found[1] and not frames.validated[mfn]:
             raise self._error(mfn, "its type is relied on, but was never validated")
+        if frames.linear[mfn] != self._linear[mfn]:
+            raise self._error(mfn, f"linear count {frames.linear[mfn]}, found {self._linear[mfn]}")
         state = frames.describe(mfn)
         history = self._history.setdefault(mfn, deque(maxlen=_HISTORY_LENGTH))
         if not history or history[-1].split(" ", 1)[1] != state:

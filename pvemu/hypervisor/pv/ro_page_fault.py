@@ -23,7 +23,7 @@ from pvemu.memory.page_tables import (
     WRITABLE,
     entry_frame,
 )
-from pvemu.memory.ram import PAGE_MASK
+from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT
 
 _WRITE_PROTECTED: Final = FAULT_PRESENT | FAULT_WRITE
 _LOOKED_AT: Final = _WRITE_PROTECTED | FAULT_USER | FAULT_RESERVED | FAULT_FETCH
@@ -41,18 +41,17 @@ def emulate_store(vcpu: Vcpu, address: int, error_code: int) -> bool:
     instruction = fetch(vcpu)
     if instruction is None or instruction.mnemonic not in STORES:
         return False
-    at = table << 9 | (address & PAGE_MASK) >> 3
-    entry = domain.hypervisor.ram.u64[at]
+    at = table << PAGE_SHIFT | address & PAGE_MASK
     try:
-        store = STORES[instruction.mnemonic](vcpu, instruction, entry, address & 7)
+        store = STORES[instruction.mnemonic](vcpu, instruction, at)
     except GuestFault:
         return False  # the other memory operand: the fault at hand comes first
-    if store is None or address & (store.size - 1):
+    if store is None:
         return False
-    if store.written is not None and not _write(vcpu, at, entry, store, address & 7):
+    if store.written is not None and (address & (store.size - 1) or not _write(vcpu, at, store)):
         return False
     store.commit()
-    retire(vcpu, instruction.length)
+    retire(vcpu, 0 if store.repeats else instruction.length)
     return True
 
 
@@ -72,11 +71,13 @@ def _table_behind(vcpu: Vcpu, address: int) -> int | None:
     return mfn if is_table else None
 
 
-def _write(vcpu: Vcpu, at: int, old: int, store: Store, offset: int) -> bool:
-    """Put the written bytes into the entry, if what comes out is valid."""
+def _write(vcpu: Vcpu, address: int, store: Store) -> bool:
+    """Put the written bytes into the entry at a machine address, if what comes out is valid."""
     domain = vcpu.domain
     hypervisor = domain.hypervisor
     assert store.written is not None
+    at, offset = address >> 3, address & 7
+    old = hypervisor.ram.u64[at]
     shift = 8 * offset
     mask = (1 << 8 * store.size) - 1 << shift
     new = old & ~mask | store.written << shift & mask
@@ -85,7 +86,7 @@ def _write(vcpu: Vcpu, at: int, old: int, store: Store, offset: int) -> bool:
         result = types.get_page_from_l1e(new, domain, domain)
         if result < 0:
             # The halves of an entry may be written in the wrong order: the lower one will follow.
-            if store.size != 4 or offset != 4 or store.is_read_modify_write:
+            if store.size != 4 or offset != 4 or store.is_exchange:
                 return False
             new &= ~PRESENT
         else:
