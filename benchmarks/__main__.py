@@ -9,11 +9,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import guest_code, null_hypercall
+from benchmarks import guest_code, null_hypercall, page_tables
 from benchmarks.measuring import REPETITIONS, Row, measure
 
 #: One module a group of benchmarks, in the order of the table.
-GROUPS: Final = (null_hypercall, guest_code)
+GROUPS: Final = (null_hypercall, guest_code, page_tables)
 
 
 def _table(rows: list[Row]) -> Table:

@@ -42,9 +42,11 @@ def program(body: str) -> Image:
     return assemble(f'guest "benchmark"\nsection .text\nstart:\n{body}\n{_END}')
 
 
-def run_on_pvemu(image: Image) -> float:
-    """Seconds that the guest runs as a domain."""
-    with Machine(image.elf, memory=_MEMORY) as machine:
+def run_on_pvemu(
+    image: Image, *, memory: int = _MEMORY, privileged: bool = False, command_line: str = ""
+) -> float:
+    """Seconds that the guest runs as a domain, with so many MiB."""
+    with Machine(image.elf, memory=memory, privileged=privileged, command_line=command_line) as machine:
 
         def run() -> None:
             outcome = machine.run().outcome

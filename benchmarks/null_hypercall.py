@@ -29,5 +29,6 @@ def benchmarks() -> list[Benchmark]:
             other=partial(run_on_unicorn, image),
             other_name="reg_read/reg_write",
             scale=1e9 / _CALLS,
+            goal=10.0,
         )
     ]

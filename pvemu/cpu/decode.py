@@ -69,11 +69,12 @@ class Decoder:
     def decode(self, machine_address: int, code: bytes) -> Instruction | None:
         """The instruction that `code` (up to 15 bytes, found at a machine address) begins with; or None."""
         key = (machine_address, code)
-        if key not in self._cache:
+        instruction = self._cache.get(key)
+        if instruction is None and key not in self._cache:
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
-            self._cache[key] = self._decode(code)
-        return self._cache[key]
+            instruction = self._cache[key] = self._decode(code)
+        return instruction
 
     def _decode(self, code: bytes) -> Instruction | None:
         decoded = next(self._capstone.disasm(code, 0, 1), None)

@@ -170,11 +170,6 @@ class Hypervisor:
         """Whether a frame comes from the hypervisor's own heap (it may be shared with a guest)."""
         return mfn >= self._xen_heap.first
 
-    def translations_changed(self, domain: Domain) -> None:
-        """A present L1 entry was changed: the processor may use the old one until the guest flushes."""
-        self.tlb_is_stale = True
-        domain.memory.flush()
-
     def flush_stale_tlb(self) -> None:
         """Make the processor forget translations that were changed since the last time."""
         if self.tlb_is_stale:

@@ -48,6 +48,8 @@ class GuestMemory:
         self.readable: dict[int, int] = {}
         self._writable: dict[int, int] = {}
         self._l1_tables: dict[int, int] = {}
+        #: Pages that are cached, by the index of the L1 entry that maps them.
+        self._cached_by: dict[int, set[int]] = {}
 
     def set_root(self, mfn: int | None) -> None:
         """Use the page tables whose root is a machine frame; None: there are none, all faults."""
@@ -55,9 +57,16 @@ class GuestMemory:
         self.flush_tables()
 
     def flush(self) -> None:
-        """Forget cached translations: L1 entries have changed."""
+        """Forget all cached translations."""
         self.readable.clear()
         self._writable.clear()
+        self._cached_by.clear()
+
+    def forget(self, l1_entry: int) -> None:
+        """Forget what was translated through an L1 entry: its index in RAM as 64-bit words."""
+        for page in self._cached_by.pop(l1_entry, ()):
+            self.readable.pop(page, None)
+            self._writable.pop(page, None)
 
     def flush_tables(self) -> None:
         """Forget where the L1s are, too: entries of upper tables have changed."""
@@ -202,7 +211,9 @@ class GuestMemory:
         if found is None or found.rights & right != right or found.address >= self._ram.size:
             raise GuestFault(address)
         page = found.address & ~PAGE_MASK
-        (self._writable if right else self.readable)[address >> PAGE_SHIFT] = page
+        number = address >> PAGE_SHIFT
+        (self._writable if right else self.readable)[number] = page
+        self._cached_by.setdefault(found.entry, set()).add(number)
         return page
 
 

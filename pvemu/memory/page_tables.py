@@ -70,11 +70,15 @@ FOUR_LEVEL: Final = PagingFormat(
 
 
 class Translation(NamedTuple):
-    """Where a linear address leads: its machine address, and the rights that all levels grant."""
+    """Where a linear address leads: its machine address, and the rights that all levels grant.
+
+    `entry` is the last entry on the way, as an index into RAM in entries.
+    """
 
     address: int
     rights: int
     executable: bool
+    entry: int
 
 
 def entry_frame(entry: int) -> int:
@@ -93,7 +97,8 @@ def walk(ram: Ram, form: PagingFormat, root: int, address: int) -> Translation |
     for level in form.levels:
         if frame >= ram.frames:
             return None
-        entry = table[(frame << entries_shift) + (address >> level.shift & (level.entries - 1))]
+        at = (frame << entries_shift) + (address >> level.shift & (level.entries - 1))
+        entry = table[at]
         if not entry & PRESENT:
             return None
         if level.has_rights:
@@ -102,5 +107,5 @@ def walk(ram: Ram, form: PagingFormat, root: int, address: int) -> Translation |
         frame = entry >> PAGE_SHIFT & FRAME_MASK_64
         if level.may_be_large and entry & LARGE:
             inside = (1 << level.shift) - 1
-            return Translation((frame << PAGE_SHIFT) & ~inside | address & inside, rights, executable)
-    return Translation(frame << PAGE_SHIFT | address & PAGE_MASK, rights, executable)
+            return Translation((frame << PAGE_SHIFT) & ~inside | address & inside, rights, executable, at)
+    return Translation(frame << PAGE_SHIFT | address & PAGE_MASK, rights, executable, at)

@@ -12,13 +12,13 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.decode import LONGEST, Instruction
-from pvemu.hypervisor.pv.debug_registers import get_debugreg, set_debugreg
+from pvemu.hypervisor.pv.debug_registers import ALIASES, CR4_DE, get_debugreg, set_debugreg
 from pvemu.hypervisor.pv.inject import inject_exception, kernel_mode
 from pvemu.hypervisor.pv.mm import new_guest_cr3
 from pvemu.hypervisor.pv.msr import read_msr, write_msr
 from pvemu.hypervisor.vcpu import INITIAL_CR4, Vcpu
 from pvemu.memory.guest import GuestFault
-from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
+from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 #: CR0 as the guest reads it, without TS: PG AM WP NE ET MP PE.
 GUEST_CR0: Final = 0x80050033
@@ -43,7 +43,8 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
     instruction = fetch(vcpu)
     if instruction is None:
         return False
-    if instruction.mnemonic == "xsetbv":  # emulated, but the guest has not switched XSAVE on in its CR4
+    # XSETBV is emulated, but the guest has not switched XSAVE on in its CR4.
+    if instruction.mnemonic == "xsetbv" or _names_no_debug_register(vcpu, instruction):
         inject_exception(vcpu, exits.UD)
         return True
     emulate = _EMULATIONS.get(instruction.mnemonic)
@@ -58,9 +59,14 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
 
 def fetch(vcpu: Vcpu) -> Instruction | None:
     """The instruction at EIP, as far as its bytes can be read; None when they make none."""
-    hypervisor = vcpu.domain.hypervisor
-    u32, memory = hypervisor.cpu.window.u32, vcpu.domain.memory
+    domain = vcpu.domain
+    hypervisor, memory = domain.hypervisor, domain.memory
+    u32 = hypervisor.cpu.window.u32
     linear = (u32[_EIP32] + u32[_CS_BASE]) & _LOW
+    page = memory.readable.get(linear >> PAGE_SHIFT)
+    if page is not None and linear & PAGE_MASK <= PAGE_SIZE - LONGEST:
+        machine = page | linear & PAGE_MASK
+        return hypervisor.decoder.decode(machine, bytes(hypervisor.ram.u8[machine : machine + LONGEST]))
     try:
         machine = memory.readable_machine_address(linear)
     except GuestFault:
@@ -165,6 +171,16 @@ def _move_control(vcpu: Vcpu, instruction: Instruction) -> bool:
     except HypercallError:
         return False
     return True
+
+
+def _names_no_debug_register(vcpu: Vcpu, instruction: Instruction) -> bool:
+    """Whether the kernel moves to or from DR4 or DR5 although its CR4.DE takes them away."""
+    return (
+        instruction.mnemonic == "mov"
+        and bool(vcpu.cr4 & CR4_DE)
+        and kernel_mode(vcpu)
+        and any(operand.kind == "debug" and operand.number in ALIASES for operand in instruction.operands)
+    )
 
 
 def _clts(vcpu: Vcpu, _instruction: Instruction) -> bool:

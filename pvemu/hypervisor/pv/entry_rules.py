@@ -24,6 +24,8 @@ _AVAILABLE_HIGH: Final = 0x7FF << 52
 #: A domU without devices may not choose cache attributes; domain 0 may (golden: mmu_update-val-pse-bit7).
 L1_DISALLOWED: Final = _CACHE_BITS
 L1_DISALLOWED_PRIVILEGED: Final = 0
+#: Bits by which an ordinary mapping is known: of them it has just WRITABLE.
+PLAIN: Final = WRITABLE | _CACHE_BITS
 TABLE_DISALLOWED: Final = _CACHE_BITS | GLOBAL
 
 #: Bits that may change without looking at the frame anew.

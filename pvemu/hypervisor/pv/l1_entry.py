@@ -4,18 +4,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.xen import DOMID_IO, MMU_PT_UPDATE_PRESERVE_AD
-from pvemu.hypervisor.pv.entry_rules import CHANGES, L1_DISALLOWED, L1_DISALLOWED_PRIVILEGED
+from pvemu.hypervisor.pv.entry_rules import CHANGES, L1_DISALLOWED, L1_DISALLOWED_PRIVILEGED, PLAIN
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.memory.frames import PGT_WRITABLE
 from pvemu.memory.page_tables import (
     ACCESSED,
-    CACHE_DISABLE,
     DIRTY,
     FRAME_MASK_64,
-    LARGE,
     PRESENT,
     WRITABLE,
-    WRITE_THROUGH,
 )
 from pvemu.memory.ram import PAGE_SHIFT
 
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 ModL1Entry = Callable[["Domain", int, int, int, "Domain"], int]
 
 _ACCESSED_DIRTY: Final = ACCESSED | DIRTY
-#: Bits of an entry by which an ordinary mapping is known: writable, cached as usual.
-_PLAIN: Final = WRITABLE | WRITE_THROUGH | CACHE_DISABLE | LARGE
 
 
 def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
@@ -52,7 +47,7 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
             # The common case of get_page_from_l1e: an ordinary page of the domain's own.
             if (
                 page_owner is domain
-                and new & _PLAIN == WRITABLE
+                and new & PLAIN == WRITABLE
                 and mfn < number
                 and (kind[mfn] == PGT_WRITABLE and owner[mfn] == domain.domid and count[mfn])
             ):
@@ -69,7 +64,7 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
         u64[at] = new
         if old & PRESENT:
             hypervisor.tlb_is_stale = True
-            domain.memory.flush()
+            domain.memory.forget(at)
             mfn = old >> PAGE_SHIFT & FRAME_MASK_64
             # The common case of put_page_from_l1e: an ordinary page that is not given up by it.
             if old & WRITABLE and mfn < number and count[mfn] > 1 and owner[mfn] != DOMID_IO:

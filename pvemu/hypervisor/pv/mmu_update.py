@@ -19,7 +19,7 @@ from pvemu.abi.xen import (
     UVMF_TLB_FLUSH,
 )
 from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch
-from pvemu.hypervisor.hypercall import Handler, hypercall, made_hypercall
+from pvemu.hypervisor.hypercall import Handler, made_hypercall
 from pvemu.hypervisor.pv.entry_rules import CHANGES
 from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
 from pvemu.hypervisor.pv.page_types import EINVAL
@@ -61,6 +61,7 @@ def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
 def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of mmu_update for a machine."""
     u8, u64, mod_l1_entry = hypervisor.ram.u8, hypervisor.ram.u64, hypervisor.mod_l1_entry
+    is_l1_of = make_is_l1_of(hypervisor)
 
     def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
         """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
@@ -74,8 +75,13 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
             page = caller.memory.readable.get(requests >> PAGE_SHIFT)
             if page is not None and requests & PAGE_MASK <= _LAST_IN_PAGE:
                 pointer, value = _REQUEST.unpack_from(u8, page + (requests & PAGE_MASK))
-                if not pointer & _COMMAND_MASK and _is_l1_of(caller, pointer >> PAGE_SHIFT):
-                    return mod_l1_entry(caller, pointer >> 3, value, MMU_NORMAL_PT_UPDATE, caller)
+                if not pointer & _COMMAND_MASK and is_l1_of(caller, pointer >> PAGE_SHIFT):
+                    at = pointer >> 3
+                    if value & PRESENT and not (u64[at] ^ value) & CHANGES:
+                        u64[at] = value
+                        hypervisor.tlb_is_stale = True
+                        return 0
+                    return mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
         if is_finishing(requests, count):
             return finish_batch(vcpu, (requests, count, done_pointer, foreign))
         table_owner = _table_owner(caller, foreign >> 16)
@@ -88,7 +94,7 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
             for pointer, value in _REQUEST.iter_unpack(raw):
                 if pointer >> PAGE_SHIFT != table or pointer & _COMMAND_MASK:
                     table = pointer >> PAGE_SHIFT
-                    if not own or pointer & _COMMAND_MASK or not _is_l1_of(caller, table):
+                    if not own or pointer & _COMMAND_MASK or not is_l1_of(caller, table):
                         result = _update(caller, table_owner, owner, pointer, value)
                         # The rest is read anew: this may have changed it, or left work to do first.
                         return (done, result) if result else (done + 1, 0)
@@ -108,12 +114,15 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
     return mmu_update
 
 
-def _is_l1_of(domain: "Domain", mfn: int) -> bool:
-    """Whether a frame is an L1 of the domain that is in use."""
-    frames = domain.hypervisor.frames
-    if mfn >= frames.number or frames.owner[mfn] != domain.domid:
-        return False
-    return frames.type[mfn] == PGT_L1 and frames.type_count[mfn] > 0
+def make_is_l1_of(hypervisor: "Hypervisor") -> Callable[["Domain", int], bool]:
+    """The question for a machine: is a frame an L1 of the domain that is in use?"""
+    frames = hypervisor.frames
+    number, owner, kind, type_count = frames.number, frames.owner, frames.type, frames.type_count
+
+    def is_l1_of(domain: "Domain", mfn: int) -> bool:
+        return mfn < number and kind[mfn] == PGT_L1 and owner[mfn] == domain.domid and type_count[mfn] > 0
+
+    return is_l1_of
 
 
 def _table_owner(caller: "Domain", number: int) -> "Domain":
@@ -136,7 +145,9 @@ def _update(caller: "Domain", table_owner: "Domain", owner: "Domain", pointer: i
             return _EPERM
         return _update_table(table_owner, owner, pointer >> 3, value, command)
     if command == MMU_MACHPHYS_UPDATE:
-        if table_owner is not caller or (owner is not caller and not caller.privileged):
+        if table_owner is not caller or (
+            owner is not caller and owner.domid != DOMID_IO and not caller.privileged
+        ):
             return _EPERM
         return _update_machphys(owner, pointer >> 12, value & 0xFFFFFFFF)
     return _ENOSYS
@@ -179,13 +190,13 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
 @made_hypercall("update_va_mapping")
 def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of update_va_mapping for a machine."""
-    mod_l1_entry = hypervisor.mod_l1_entry
+    mod_l1_entry, is_l1_of = hypervisor.mod_l1_entry, make_is_l1_of(hypervisor)
 
     def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
         """Replace the L1 entry that maps a linear address, and flush what is asked for."""
         domain = vcpu.domain
         at = domain.memory.l1_entry_index(address)
-        if at is None or not _is_l1_of(domain, at >> 9):
+        if at is None or not is_l1_of(domain, at >> 9):
             return EINVAL
         result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, domain)
         if flush and not result:
@@ -195,20 +206,26 @@ def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
     return update_va_mapping
 
 
-@hypercall("update_va_mapping_otherdomain")
-def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: int, domid: int) -> int:
-    """The same for a frame of another domain."""
-    domain = vcpu.domain
-    owner = page_owner(vcpu, domid & 0xFFFF)
-    if owner is not domain and not domain.privileged:
-        return _EPERM
-    at = domain.memory.l1_entry_index(address)
-    if at is None or not _is_l1_of(domain, at >> 9):
-        return EINVAL
-    result = domain.hypervisor.mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
-    if flush and not result:
-        _flush(vcpu, flush)
-    return result
+@made_hypercall("update_va_mapping_otherdomain")
+def make_update_va_mapping_otherdomain(hypervisor: "Hypervisor") -> Handler:
+    """Make the handler of update_va_mapping_otherdomain for a machine."""
+    mod_l1_entry, is_l1_of = hypervisor.mod_l1_entry, make_is_l1_of(hypervisor)
+
+    def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: int, domid: int) -> int:
+        """The same for a frame of another domain."""
+        domain = vcpu.domain
+        owner = page_owner(vcpu, domid & 0xFFFF)
+        if owner is not domain and not domain.privileged:
+            return _EPERM
+        at = domain.memory.l1_entry_index(address)
+        if at is None or not is_l1_of(domain, at >> 9):
+            return EINVAL
+        result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
+        if flush and not result:
+            _flush(vcpu, flush)
+        return result
+
+    return update_va_mapping_otherdomain
 
 
 def _flush(vcpu: Vcpu, flush: int) -> None:

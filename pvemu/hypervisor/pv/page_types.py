@@ -26,6 +26,7 @@ from pvemu.hypervisor.pv.entry_rules import (
     XEN_L3_SLOT,
     guest_slots,
 )
+from pvemu.hypervisor.pv.l1_table import L1Tables
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_NONE, PGT_SEG_DESC, PGT_WRITABLE
 from pvemu.memory.page_tables import CACHE_DISABLE, PRESENT, WRITABLE, WRITE_THROUGH, entry_frame
 
@@ -53,6 +54,7 @@ class PageTypes:
     def __init__(self, hypervisor: "Hypervisor") -> None:
         self._hypervisor = hypervisor
         self._ram, self._frames = hypervisor.ram, hypervisor.frames
+        self._l1_tables = L1Tables(hypervisor, self)
         #: Tables that have to let go of what they map, the next one last.
         self.demoting: list[int] = []
 
@@ -212,7 +214,7 @@ class PageTypes:
         domain = self._hypervisor.domains[frames.owner[mfn]]
         self._hypervisor.charge(TABLE_COST)
         if kind == PGT_L1:
-            failure = self._promote_l1(domain, mfn)
+            failure = self._l1_tables.take(domain, mfn)
         elif kind == PGT_SEG_DESC:
             failure = 0 if validate_descriptor_frame(self._ram, mfn) else EINVAL
         else:
@@ -222,22 +224,6 @@ class PageTypes:
         elif not frames.partial[mfn]:
             frames.type[mfn], frames.xen_l2[mfn] = PGT_NONE, 0
         return failure
-
-    def _promote_l1(self, domain: "Domain", mfn: int) -> int:
-        table = self._ram.u64[mfn << 9 : (mfn + 1) << 9]
-        entries = table.tolist()
-        for index, entry in enumerate(entries):
-            if not entry & PRESENT:
-                continue
-            result = self.get_page_from_l1e(entry, domain, domain)
-            if result < 0:
-                for done in table[:index].tolist():
-                    if done & PRESENT:
-                        self.put_page_from_l1e(done)
-                return result
-            if result:
-                table[index] = entry ^ result
-        return 0
 
     def _promote_upper(self, domain: "Domain", mfn: int, kind: int) -> int:
         """L2 and L3: from the first entry that is not validated yet, until time is up."""
@@ -281,9 +267,7 @@ class PageTypes:
         kind = frames.type[mfn]
         if kind == PGT_L1:
             self._hypervisor.charge(TABLE_COST)
-            for entry in self._ram.u64[mfn << 9 : (mfn + 1) << 9].tolist():
-                if entry & PRESENT:
-                    self.put_page_from_l1e(entry)
+            self._l1_tables.give_back(mfn)
         elif kind in _TABLES:
             frames.partial[mfn] = 1
             frames.validated_entries[mfn] = guest_slots(kind, frames.xen_l2[mfn])

@@ -9,7 +9,9 @@ from typing import Final
 from pvemu.abi.xen import VMASST_TYPE_writable_pagetables
 from pvemu.hypervisor.pv.emul_priv_op import fetch, retire
 from pvemu.hypervisor.pv.entry_rules import HARMLESS
-from pvemu.hypervisor.pv.store_emulation import STORES, Store
+from pvemu.hypervisor.pv.store_emulation import STORES
+from pvemu.hypervisor.pv.store_form import Store
+from pvemu.hypervisor.pv.store_place import store_place
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L1
 from pvemu.memory.guest import GuestFault
@@ -41,6 +43,8 @@ def emulate_store(vcpu: Vcpu, address: int, error_code: int) -> bool:
     instruction = fetch(vcpu)
     if instruction is None or instruction.mnemonic not in STORES:
         return False
+    if not address & PAGE_MASK and store_place(vcpu, instruction) != address:
+        return False  # it begins on the page before
     at = table << PAGE_SHIFT | address & PAGE_MASK
     try:
         store = STORES[instruction.mnemonic](vcpu, instruction, at)
@@ -97,6 +101,7 @@ def _write(vcpu: Vcpu, address: int, store: Store) -> bool:
         return True
     hypervisor.ram.u64[at] = new
     if old & PRESENT:
-        hypervisor.translations_changed(domain)
+        hypervisor.tlb_is_stale = True
+        domain.memory.forget(at)
         types.put_page_from_l1e(old)
     return True
