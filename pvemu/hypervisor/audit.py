@@ -50,6 +50,7 @@ class Auditor:
         self._typed = [0] * self._frames.number
         self._wanted = [PGT_NONE] * self._frames.number
         self._linear = [0] * self._frames.number
+        self._xen_l2_used: set[int] = set()
         self._count_holders()
         for mfn, kind in enumerate(self._frames.type):
             if kind in _TABLES and (self._frames.type_count[mfn] or self._frames.partial[mfn]):
@@ -101,9 +102,15 @@ class Auditor:
     def _count_entry(self, table: int, kind: int, entry: int) -> None:
         frames, mfn = self._frames, entry_frame(entry)
         if kind != PGT_L1:
-            if kind == PGT_L2 and mfn == table:
-                return
             is_linear = kind == PGT_L2 and frames.type[mfn] == PGT_L2
+            if is_linear and entry & WRITABLE:
+                raise self._error(mfn, f"writable through a linear entry of {table:x}")
+            if is_linear and mfn == table:
+                return
+            if kind == PGT_L3 and frames.xen_l2[mfn]:
+                if mfn in self._xen_l2_used:
+                    raise self._error(mfn, "its hypervisor's entries are below two L3s")
+                self._xen_l2_used.add(mfn)
             if is_linear:
                 self._linear[table] += 1
                 self._linear[mfn] -= 1

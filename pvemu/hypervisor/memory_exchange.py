@@ -5,7 +5,7 @@ from typing import Any, Final
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
-from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.physmap import max_order
 from pvemu.hypervisor.vcpu import Vcpu
@@ -21,7 +21,8 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
 
     Raises:
         HypercallError: EPERM, an extent too large; EINVAL, sizes that don't match or frames in use;
-            EFAULT; ESRCH; ENOMEM. What was exchanged before is in nr_exchanged.
+            EFAULT; ESRCH; ENOMEM. A 32-bit guest is then not told how much was exchanged before
+            (recorded: frame_requests, second-bad).
     """
     memory, word = vcpu.domain.memory, vcpu.domain.word
     request = xen_memory_exchange.unpack(
@@ -38,11 +39,8 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
         if done != first and vcpu.domain.hypervisor.preempt_due():
             memory.write_u32(argument + _DONE, done)
             raise Continuation(XENMEM_exchange, argument)
-        try:
-            _exchange_chunk(vcpu, domain, given, wanted, done, per_chunk)
-        except HypercallError:
-            memory.write_u32(argument + _DONE, done)
-            raise
+        vcpu.domain.hypervisor.charge(REQUEST_COST * per_chunk << given.extent_order)
+        _exchange_chunk(vcpu, domain, given, wanted, done, per_chunk)
         done += per_chunk
     memory.write_u32(argument + _DONE, given.nr_extents)
     return 0
@@ -80,6 +78,9 @@ def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: i
     if len(set(old)) != len(old) or not all(_is_unused(domain, mfn) for mfn in old):
         raise HypercallError(Errno.EINVAL)
     number = len(old) >> wanted.extent_order
+    # Both lists of a 32-bit guest are read before anything is exchanged.
+    out = wanted.extent_start + ((done << given.extent_order) >> wanted.extent_order) * 4
+    pfns = [memory.read_u32(out + index * 4) for index in range(number)]
     new: list[int] = []
     try:
         for _ in range(number):
@@ -93,15 +94,12 @@ def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: i
     for mfn in old:
         frames.allocated[mfn] = 0
         types.put_page(mfn)
-    first_out = (done << given.extent_order) >> wanted.extent_order
     fault: GuestFault | None = None
-    for index, mfn in enumerate(new):
-        at = wanted.extent_start + (first_out + index) * 4
+    for index, (mfn, pfn) in enumerate(zip(new, pfns, strict=True)):
+        for page in range(1 << wanted.extent_order):
+            hypervisor.m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
         try:
-            pfn = memory.read_u32(at)
-            for page in range(1 << wanted.extent_order):
-                hypervisor.m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
-            memory.write_u32(at, mfn)
+            memory.write_u32(out + index * 4, mfn)
         except GuestFault as failed:
             fault = failed
     if fault is not None:

@@ -42,9 +42,11 @@ def multicall(vcpu: Vcpu, call_list: int, count: int) -> int:
                 left, vcpu.continuation = vcpu.continuation, ()
                 domain.memory.copy_to_guest(at + _ARGUMENTS_OFFSET, struct.pack(f"<{len(left)}I", *left))
                 raise Continuation(at, count - index)
-            if number == _IRET or domain.has_shut_down:
+            if domain.has_shut_down:
                 return result
             domain.memory.write_u32(at + _RESULT_OFFSET, result & 0xFFFFFFFF)
+            if number == _IRET:  # the frame says where the guest goes on: what follows is not run
+                return result
     finally:
         vcpu.in_multicall = False
     return 0

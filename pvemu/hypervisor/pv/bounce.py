@@ -7,9 +7,16 @@ from an outer ring also ESP, SS (golden: behav32).
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
+from pvemu.abi.arch_x86 import FLAT_RING1_SS
 from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
-from pvemu.hypervisor.pv.descriptors import FLAT_RINGS, code_segment, drop_inner_data_segments, stack_segment
+from pvemu.hypervisor.pv.descriptors import (
+    FLAT_RINGS,
+    code_segment,
+    drop_inner_data_segments,
+    segment_base,
+    stack_segment,
+)
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 
@@ -22,6 +29,7 @@ _EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
 _REST = layout.EFLAGS // 8
 _CS_SELECTOR = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
 _SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
+_SS_BASE = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.BASE) // 4
 
 #: Flags of the guest that Xen shows as virtual ones instead.
 _VIRTUAL: Final = flags.IF | flags.IOPL
@@ -88,21 +96,26 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
             if code & 2:
                 ring = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
                 stack_selector = vcpu.kernel_selector
+                base = 0 if stack_selector == FLAT_RING1_SS else segment_base(vcpu, stack_selector)
                 if error_code is None:
                     stack = (vcpu.kernel_stack - user_size) & 0xFFFFFFFF
-                    domain.memory.pack(stack, _FROM_USER, u32[_EIP32], shown_code, shown, *ring)
+                    domain.memory.pack(
+                        stack + base & 0xFFFFFFFF, _FROM_USER, u32[_EIP32], shown_code, shown, *ring
+                    )
                 else:
                     stack = (vcpu.kernel_stack - user_error_size) & 0xFFFFFFFF
                     frame = error_code, u32[_EIP32], shown_code, shown, *ring
-                    domain.memory.pack(stack, _FROM_USER_ERROR, *frame)
+                    domain.memory.pack(stack + base & 0xFFFFFFFF, _FROM_USER_ERROR, *frame)
             else:
-                stack_selector = u32[_SS_SELECTOR]
+                stack_selector, base = u32[_SS_SELECTOR], u32[_SS_BASE]
                 if error_code is None:
                     stack = (u32[_ESP32] - kernel_size) & 0xFFFFFFFF
-                    domain.memory.pack(stack, _FROM_KERNEL, u32[_EIP32], shown_code, shown)
+                    at = stack + base & 0xFFFFFFFF
+                    domain.memory.pack(at, _FROM_KERNEL, u32[_EIP32], shown_code, shown)
                 else:
                     stack = (u32[_ESP32] - kernel_error_size) & 0xFFFFFFFF
-                    domain.memory.pack(stack, _FROM_KERNEL_ERROR, error_code, u32[_EIP32], shown_code, shown)
+                    at = stack + base & 0xFFFFFFFF
+                    domain.memory.pack(at, _FROM_KERNEL_ERROR, error_code, u32[_EIP32], shown_code, shown)
         except GuestFault as fault:
             domain.crash(f"no room for an exception frame: the stack at {fault.address:08x} is not writable")
             return

@@ -7,10 +7,10 @@ from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import hypercall, signed
 from pvemu.hypervisor.vcpu import Vcpu
 
-_CR4_DE: Final = 1 << 3
+CR4_DE: Final = 1 << 3
 _DR6, _DR7 = 6, 7
 #: DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE takes them away.
-_ALIASES: Final = {4: _DR6, 5: _DR7}
+ALIASES: Final = {4: _DR6, 5: _DR7}
 _DR6_ONES, _DR6_ZEROS = 0xFFFF0FF0, 1 << 12
 _DR7_ONES, _DR7_ZEROS = 0x400, 0xD800
 _DR7_GENERAL_DETECT: Final = 1 << 13
@@ -19,8 +19,8 @@ _BREAK_ON_IO: Final = 2
 
 
 def _register(vcpu: Vcpu, number: int) -> int:
-    if number in _ALIASES and not vcpu.cr4 & _CR4_DE:
-        return _ALIASES[number]
+    if number in ALIASES and not vcpu.cr4 & CR4_DE:
+        return ALIASES[number]
     if number < 4 or number in (_DR6, _DR7):
         return number
     raise HypercallError(Errno.ENODEV)
@@ -37,7 +37,7 @@ def set_debugreg(vcpu: Vcpu, number: int, value: int) -> int:
         if value & _DR7_GENERAL_DETECT:
             raise HypercallError(Errno.EPERM)
         breaks_on_io = any(value >> shift & 3 == _BREAK_ON_IO for shift in range(16, 32, 4))
-        if value & _DR7_ENABLES and breaks_on_io and not vcpu.cr4 & _CR4_DE:
+        if value & _DR7_ENABLES and breaks_on_io and not vcpu.cr4 & CR4_DE:
             raise HypercallError(Errno.EPERM)
     vcpu.debugreg[number] = value
     return 0

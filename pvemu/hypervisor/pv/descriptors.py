@@ -75,6 +75,12 @@ def stack_segment(vcpu: Vcpu, selector: int, ring: int) -> bytes | None:
     return (flat or descriptor.cached(selector)) if selector & 3 == ring == descriptor.dpl else None
 
 
+def segment_base(vcpu: Vcpu, selector: int) -> int:
+    """The linear address at which a selector's segment begins; 0 for one that names nothing."""
+    descriptor = read_descriptor(vcpu, selector)
+    return 0 if descriptor is None else descriptor.base
+
+
 def drop_inner_data_segments(vcpu: Vcpu, ring: int) -> None:
     """Make null every data segment register that code of an outer ring may not keep."""
     cpu = vcpu.domain.hypervisor.cpu

@@ -11,7 +11,7 @@ from pvemu.cpu import exits, layout
 from pvemu.cpu.decode import Instruction, Operand
 from pvemu.cpu.segments import Descriptor
 from pvemu.hypervisor.pv.bounce import load_ring
-from pvemu.hypervisor.pv.descriptors import read_descriptor, stack_segment
+from pvemu.hypervisor.pv.descriptors import read_descriptor, segment_base, stack_segment
 from pvemu.hypervisor.pv.emul_priv_op import fetch
 from pvemu.hypervisor.pv.inject import inject_exception, inject_page_fault
 from pvemu.hypervisor.vcpu import Vcpu
@@ -27,6 +27,7 @@ _LOW: Final = 0xFFFFFFFF
 _ESP32, _EIP, _EIP32 = 2 * layout.RSP, layout.EIP // 8, layout.EIP // 4
 _CS = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE) // 4
 _SS = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE) // 4
+_SS_BASE = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.BASE) // 4
 
 
 class _Refused(Exception):
@@ -110,7 +111,7 @@ def _go_through(vcpu: Vcpu, transfer: _Transfer, gate_selector: int) -> None:
     ring = u32[_CS] & 3
     target = _target(vcpu, transfer, ring)
     selector = transfer.selector | (ring if transfer.is_jump or target.dpl >= ring else target.dpl)
-    stack_selector, stack = u32[_SS] & 0xFFFF, u32[_ESP32]
+    stack_selector, stack, base = u32[_SS] & 0xFFFF, u32[_ESP32], u32[_SS_BASE]
     if not transfer.is_jump:
         frame = [(u32[_EIP32] + transfer.length) & _LOW, u32[_CS] & 0xFFFF]
         if selector & 3 < ring:
@@ -118,11 +119,12 @@ def _go_through(vcpu: Vcpu, transfer: _Transfer, gate_selector: int) -> None:
                 raise _Refused(exits.GP, gate_selector)
             if stack_segment(vcpu, vcpu.kernel_selector, _KERNEL_RING) is None:
                 raise _Refused(exits.TS, vcpu.kernel_selector & ~3)
-            parameters = vcpu.domain.memory.copy_from_guest(stack, transfer.parameters * 4)
+            parameters = vcpu.domain.memory.copy_from_guest(stack + base & _LOW, transfer.parameters * 4)
             frame += [*struct.unpack(f"<{transfer.parameters}I", parameters), stack, stack_selector]
             stack_selector, stack = vcpu.kernel_selector, vcpu.kernel_stack
+            base = segment_base(vcpu, stack_selector)
         stack = (stack - 4 * len(frame)) & _LOW
-        vcpu.domain.memory.copy_to_guest(stack, struct.pack(f"<{len(frame)}I", *frame))
+        vcpu.domain.memory.copy_to_guest(stack + base & _LOW, struct.pack(f"<{len(frame)}I", *frame))
     u64[layout.RSP], u64[_EIP] = stack, transfer.offset
     load_ring(vcpu, selector, stack_selector)
 
