@@ -5,10 +5,11 @@ from typing import Final
 
 from pvemu.cpu.flags import CF, OF, PF, SF, ZF
 
-_Condition = Callable[[int], bool]
+#: Whether a condition holds in EFLAGS.
+Condition = Callable[[int], bool]
 
 
-def _any_of(mask: int) -> _Condition:
+def _any_of(mask: int) -> Condition:
     return lambda eflags: bool(eflags & mask)
 
 
@@ -21,7 +22,7 @@ def _less_or_equal(eflags: int) -> bool:
 
 
 #: Name of a condition, name of its opposite, the condition.
-_PAIRS: Final[tuple[tuple[str, str, _Condition], ...]] = (
+_PAIRS: Final[tuple[tuple[str, str, Condition], ...]] = (
     ("o", "no", _any_of(OF)),
     ("b", "ae", _any_of(CF)),
     ("e", "ne", _any_of(ZF)),
@@ -33,12 +34,12 @@ _PAIRS: Final[tuple[tuple[str, str, _Condition], ...]] = (
 )
 
 
-def _opposite(holds: _Condition) -> _Condition:
+def _opposite(holds: Condition) -> Condition:
     return lambda eflags: not holds(eflags)
 
 
 #: What each condition asks of EFLAGS, by the suffix that disassemblers print.
-CONDITIONS: Final[dict[str, _Condition]] = {
+CONDITIONS: Final[dict[str, Condition]] = {
     **{name: holds for name, _, holds in _PAIRS},
     **{name: _opposite(holds) for _, name, holds in _PAIRS},
 }

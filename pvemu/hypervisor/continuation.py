@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREEMPTED: Final = 1 << 31
 RESTART: Final = -int(Errno.ERESTART)
 
-#: Cycles of virtual time that one request of a batch takes.
+#: Cycles of virtual time that one request of a batch takes, or one frame of an extent.
 REQUEST_COST: Final = 200
 
 #: Carries out requests from bytes, as many as they hold; how many were done, and 0, RESTART or an error.

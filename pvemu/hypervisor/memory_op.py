@@ -38,7 +38,7 @@ from pvemu.abi.memory import (
 )
 from pvemu.abi.structure import Structure
 from pvemu.abi.xen import shared_info
-from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
@@ -109,9 +109,11 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     in_range = memory.range_okay(listed, extents * 4)
     if request.extent_order > max_order(vcpu.domain) or not in_range:
         return start
+    hypervisor = domain.hypervisor
     for index in range(start, extents):
-        if index != start and domain.hypervisor.preempt_due():
+        if index != start and hypervisor.preempt_due():
             raise Continuation(operation | index << _EXTENT_SHIFT, argument)
+        hypervisor.charge(REQUEST_COST << request.extent_order)
         try:
             if not _ON_EXTENTS[operation](vcpu, domain, listed + index * 4, request):
                 return index

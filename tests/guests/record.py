@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROBES = ROOT / "tests/guests"
 EXAMPLES = ROOT / "examples"
 GOLDEN = ROOT / "tests/golden/guests"
-FATAL = "fatal"
+#: Sources with a number of cases, each of which ends the domain.
+FATAL = ("fatal", "xsa-183")
 
 POWEROFF, CRASH = 0, 3
 # What Xen logs about a domain that it ends: a trap without a handler, or the place in its source.
@@ -79,12 +80,13 @@ def _reason(log: str) -> str:
 
 def main(run: str, names: list[str]) -> None:
     """Record what is named, or all that has been recorded before."""
-    for source in [*EXAMPLES.glob("*.gk"), *PROBES.glob("*.gk")]:
-        folder = EXAMPLES / "expected" if source.parent == EXAMPLES else GOLDEN
-        target = folder / f"{source.stem}.{'tsv' if source.stem == FATAL else 'txt'}"
+    for source in [*EXAMPLES.glob("*.gk"), *PROBES.rglob("*.gk")]:
+        in_probes = source.is_relative_to(PROBES)
+        folder = GOLDEN / source.parent.relative_to(PROBES) if in_probes else EXAMPLES / "expected"
+        target = folder / f"{source.stem}.{'tsv' if source.stem in FATAL else 'txt'}"
         if source.stem in names or (not names and target.exists()):
             print(source.name, file=sys.stderr)
-            (record_fatal if source.stem == FATAL else record_text)(run, source, target)
+            (record_fatal if source.stem in FATAL else record_text)(run, source, target)
 
 
 if __name__ == "__main__":
