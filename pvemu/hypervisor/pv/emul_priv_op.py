@@ -88,8 +88,12 @@ def step_over(vcpu: Vcpu, length: int) -> None:
 
 def retire(vcpu: Vcpu, length: int) -> None:
     """Go on behind an emulated instruction; with TF set that is a single step."""
-    step_over(vcpu, length)
-    if vcpu.domain.hypervisor.cpu.window.u64[_EFLAGS] & flags.TF:
+    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    u64[_EIP] = (u64[_EIP] + length) & _LOW
+    rest = u64[_EFLAGS]
+    if rest & flags.RF:
+        u64[_EFLAGS] = rest & ~flags.RF
+    if rest & flags.TF:
         vcpu.debugreg[6] |= _DR6_SINGLE_STEP
         inject_exception(vcpu, exits.DB)
 

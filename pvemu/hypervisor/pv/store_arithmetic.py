@@ -6,10 +6,10 @@ from typing import Final
 from pvemu.cpu import flags, layout
 from pvemu.cpu.decode import Instruction, Operand
 from pvemu.hypervisor.pv.store_form import (
+    Commit,
     Emulation,
     Store,
     mask,
-    nothing,
     old_value,
     read_operand,
     source_form,
@@ -20,7 +20,7 @@ from pvemu.hypervisor.pv.store_shifts import COUNT_MASK, DOUBLE_SHIFTS, ROTATION
 from pvemu.hypervisor.vcpu import Vcpu
 
 #: Computes (result, what leaves the flags behind) from the old value, the operand and the size in bytes.
-_Arithmetic = Callable[[Vcpu, int, int, int], tuple[int, Callable[[], None]]]
+_Arithmetic = Callable[[Vcpu, int, int, int], tuple[int, Commit]]
 _ALL_SHIFTS: Final = {**SHIFTS, **ROTATIONS, **DOUBLE_SHIFTS}
 
 
@@ -43,52 +43,52 @@ def _set_flag(vcpu: Vcpu, flag: int, value: bool) -> Callable[[], None]:
     return set_flag
 
 
-def _add(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _add(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
     return old + value, _lazy(vcpu, flags.ADD, size, old + value, value)
 
 
-def _adc(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _adc(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
     carry = _carry(vcpu)
     return old + value + carry, _lazy(vcpu, flags.ADC, size, old + value + carry, value, carry)
 
 
-def _sub(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _sub(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
     return old - value, _lazy(vcpu, flags.SUB, size, old - value, value)
 
 
-def _sbb(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _sbb(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
     carry = _carry(vcpu)
     return old - value - carry, _lazy(vcpu, flags.SBB, size, old - value - carry, value, carry)
 
 
 def _logic(operation: Callable[[int, int], int]) -> _Arithmetic:
-    def compute(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+    def compute(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
         result = operation(old, value)
         return result, _lazy(vcpu, flags.LOGIC, size, result, 0)
 
     return compute
 
 
-def _inc(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _inc(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Commit]:
     return old + 1, _lazy(vcpu, flags.INC, size, old + 1, _carry(vcpu))
 
 
-def _dec(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _dec(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Commit]:
     return old - 1, _lazy(vcpu, flags.DEC, size, old - 1, _carry(vcpu))
 
 
-def _neg(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Callable[[], None]]:
+def _neg(vcpu: Vcpu, old: int, _value: int, size: int) -> tuple[int, Commit]:
     return -old, _lazy(vcpu, flags.SUB, size, -old, old)
 
 
-def _not(_vcpu: Vcpu, old: int, _value: int, _size: int) -> tuple[int, Callable[[], None]]:
-    return ~old, nothing
+def _not(_vcpu: Vcpu, old: int, _value: int, _size: int) -> tuple[int, Commit]:
+    return ~old, None
 
 
 def _bit(change: Callable[[int, int], int]) -> _Arithmetic:
     """BTS, BTR, BTC: a bit offset in a register reaches beyond the operand; the fault says where."""
 
-    def compute(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Callable[[], None]]:
+    def compute(vcpu: Vcpu, old: int, value: int, size: int) -> tuple[int, Commit]:
         bit = 1 << (value & (8 * size - 1))
         return change(old, bit), _set_flag(vcpu, flags.CF, bool(old & bit))
 
@@ -178,7 +178,7 @@ def _shift(vcpu: Vcpu, instruction: Instruction, at: int) -> Store | None:
     count = counter.number if counter.kind == "immediate" else read_operand(vcpu, counter)
     old, eflags = old_value(vcpu, at, size), flags.read_eflags(window)
     if not count & COUNT_MASK:
-        return Store(size, None, False, nothing)
+        return Store(size, None, False, None)
     other = read_operand(vcpu, others[0]) if others else 0
     shifted = _ALL_SHIFTS[name](old, count & COUNT_MASK, 8 * size, other)
     after = flags_after(name, shifted, size, eflags)

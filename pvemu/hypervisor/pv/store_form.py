@@ -13,6 +13,9 @@ from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
 
+#: How registers and flags change with the store; None: they don't.
+Commit = Callable[[], None] | None
+
 
 class Store(NamedTuple):
     """A store: its bytes, what is written (None: nothing), and what else the instruction does.
@@ -24,15 +27,11 @@ class Store(NamedTuple):
     size: int
     written: int | None
     is_exchange: bool
-    commit: Callable[[], None]
+    commit: Commit
     repeats: bool = False
 
 
 Emulation = Callable[[Vcpu, Instruction, int], Store | None]
-
-
-def nothing() -> None:
-    """The commit of an instruction that only stores."""
 
 
 def mask(size: int) -> int:
@@ -63,9 +62,7 @@ def old_value(vcpu: Vcpu, at: int, size: int) -> int:
     return int.from_bytes(vcpu.domain.hypervisor.ram.u8[at : at + size], "little")
 
 
-def store_result(
-    instruction: Instruction, size: int, old: int, new: int, commit: Callable[[], None]
-) -> Store:
+def store_result(instruction: Instruction, size: int, old: int, new: int, commit: Commit) -> Store:
     """The store of a read-modify-write instruction: none if nothing changes."""
     new &= mask(size)
     return Store(size, None if new == old else new, "lock" in instruction.prefixes, commit)

@@ -10,10 +10,8 @@ from pvemu.hypervisor.pv.store_form import (
     Emulation,
     Store,
     mask,
-    nothing,
     old_value,
     read_operand,
-    source_form,
     write_register,
 )
 from pvemu.hypervisor.vcpu import Vcpu
@@ -22,10 +20,10 @@ _REPEATS: Final = frozenset({"rep", "repe", "repne"})
 
 
 def _mov(vcpu: Vcpu, instruction: Instruction, _at: int) -> Store | None:
-    form = source_form(instruction)
-    if form is None:
+    target, source = instruction.operands
+    if target.kind != "memory" or source.kind not in ("general", "immediate"):
         return None
-    return Store(form[0].size, read_operand(vcpu, form[1]), False, nothing)
+    return Store(target.size, read_operand(vcpu, source), False, None)
 
 
 def _xchg(vcpu: Vcpu, instruction: Instruction, at: int) -> Store | None:
@@ -39,7 +37,7 @@ def _xchg(vcpu: Vcpu, instruction: Instruction, at: int) -> Store | None:
 def _setcc(holds: Condition) -> Emulation:
     def emulate(vcpu: Vcpu, _instruction: Instruction, _at: int) -> Store | None:
         value = holds(flags.read_eflags(vcpu.domain.hypervisor.cpu.window))
-        return Store(1, int(value), False, nothing)
+        return Store(1, int(value), False, None)
 
     return emulate
 

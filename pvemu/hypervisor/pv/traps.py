@@ -20,7 +20,7 @@ from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
 from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
 from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
 from pvemu.hypervisor.pv.ldt import fault_in
-from pvemu.hypervisor.pv.ro_page_fault import emulate_store
+from pvemu.hypervisor.pv.ro_page_fault import make_emulate_store
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE
@@ -169,6 +169,7 @@ class PvTraps:
     def _page_fault_handler(self) -> _Handle:
         """Page faults are the most frequent of exceptions, so this one is a closure."""
         u32, control_block = self._u32, self._cpu.control_block
+        emulate_store = make_emulate_store(self._hypervisor)
 
         def page_fault(vcpu: Vcpu) -> None:
             address, error_code = control_block[EXIT_INFO_2], u32[_ERROR_CODE]
