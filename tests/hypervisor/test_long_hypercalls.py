@@ -8,6 +8,7 @@ import pytest
 from guestkit import assemble_file
 from pvemu import Machine
 from pvemu.abi.hypercalls import BY_NAME
+from pvemu.hypervisor.audit import Auditor
 from pvemu.toolstack.machine import Outcome
 
 MakeMachine = Callable[..., Machine]
@@ -15,7 +16,9 @@ MakeMachine = Callable[..., Machine]
 #: Far less than any of these calls needs, were it allowed to go on.
 MAX_TIME = 0.005
 
-FULL_SPACE = Path(__file__).parents[1] / "guests" / "full_space.gk"
+TESTS = Path(__file__).parents[1]
+FULL_SPACE = TESTS / "guests/full_space.gk"
+LONG_WORK, LONG_WORK_ON_XEN = TESTS / "guests/long_work.gk", TESTS / "golden/guests/long_work.txt"
 HEAD = """
 guest "endless", virt_base=0xC0000000
 """
@@ -74,3 +77,23 @@ def test_a_list_all_over_the_address_space_stops_at_the_deadline(
     assert machine.run(MAX_TIME).outcome is Outcome.DEADLINE
     assert machine.domain.memory.read_u32(image.symbols["refused"]) == 0
     assert machine.domain.memory.read_u32(image.symbols["pattern"]) == words[0]
+
+
+@pytest.mark.parametrize("microseconds", [1, 7, 50, 400])
+def test_a_hypercall_that_is_stopped_again_and_again_has_the_same_outcome(
+    make_machine: MakeMachine, microseconds: int
+) -> None:
+    """Pinning, a batch and unpinning go on where they stopped; the counts of all frames are right in between."""
+    machine = make_machine(assemble_file(LONG_WORK).elf, memory=16)
+    whole = make_machine(assemble_file(LONG_WORK).elf, memory=16)
+    assert whole.run(1).outcome is Outcome.POWEROFF
+    auditor, slices = Auditor(machine.hypervisor), 0
+    while (run := machine.run(microseconds / 1e6)).outcome is Outcome.DEADLINE:
+        slices += 1
+        if slices % 128 == 0:
+            auditor.audit()
+    assert run.outcome is Outcome.POWEROFF
+    auditor.audit()
+    assert machine.console_bytes.decode().splitlines() == LONG_WORK_ON_XEN.read_text().splitlines()
+    stopped = sum(machine.hypervisor.counters) - sum(whole.hypervisor.counters)
+    assert stopped > 0 or microseconds > 100
