@@ -36,11 +36,11 @@ def assemble(
 
 
 def assemble_file(
-    path: Path, *, include_paths: Sequence[Path] = (), defines: Mapping[str, int] | None = None
+    path: Path | str, *, include_paths: Sequence[Path] = (), defines: Mapping[str, int] | None = None
 ) -> Image:
     """Assemble the program in a file; AssemblyError when it can't be read, too."""
     try:
-        text = read_text(path, None)
+        text = read_text(Path(path), None)
     except Mistake as mistake:
         raise AssemblyError([Problem(mistake.message, Line("", str(path), 0), None)]) from mistake
     return assemble(text, filename=str(path), include_paths=include_paths, defines=defines)

@@ -83,7 +83,7 @@ def test_a_list_all_over_the_address_space_stops_at_the_deadline(
 def test_a_hypercall_that_is_stopped_again_and_again_has_the_same_outcome(
     make_machine: MakeMachine, microseconds: int
 ) -> None:
-    """Pinning, a batch and unpinning go on where they stopped; the counts of all frames are right in between."""
+    """Pinning, a batch and unpinning go on where they stopped; all counts are right in between."""
     machine = make_machine(assemble_file(LONG_WORK).elf, memory=16)
     whole = make_machine(assemble_file(LONG_WORK).elf, memory=16)
     assert whole.run(1).outcome is Outcome.POWEROFF
