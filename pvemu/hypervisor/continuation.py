@@ -55,6 +55,16 @@ def finish_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int]) -> int:
     return signed(arguments[3])
 
 
+def check_batch(vcpu: "Vcpu", pointer: int, count: int, size: int) -> None:
+    """Refuse a list that reaches into the hypervisor's part of the address space; the first thing looked at.
+
+    Raises:
+        HypercallError: EFAULT.
+    """
+    if not vcpu.domain.memory.range_okay(pointer, (count & ~PREEMPTED) * size):
+        raise HypercallError(Errno.EFAULT)
+
+
 def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, carry_out: CarryOut) -> int:
     """The common frame of mmu_update and mmuext_op: a list of requests, a done count, a foreign domain.
 
@@ -67,7 +77,6 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
         size: bytes of a request.
 
     Raises:
-        HypercallError: EFAULT, the list reaches into the hypervisor's part of the address space.
         Continuation: time was up.
     """
     pointer, count, done_pointer, foreign = arguments
@@ -79,8 +88,6 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
     if count & PREEMPTED:
         count &= ~PREEMPTED
         before = _read_done(vcpu, done_pointer)
-    if not memory.range_okay(pointer, count * size):
-        raise HypercallError(Errno.EFAULT)
     done = result = 0
     while done < count:
         if done and (hypervisor.preempt_due() or (types.demoting and not types.finish())):
@@ -99,7 +106,7 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
         if result:
             break
     if done_pointer:
-        _write_done(vcpu, done_pointer, before + done)
+        write_done(vcpu, done_pointer, before + done)
     if result == RESTART:
         raise Continuation(pointer, count - done | PREEMPTED, done_pointer, foreign)
     if types.demoting and not types.finish():
@@ -114,7 +121,8 @@ def _read_done(vcpu: "Vcpu", done_pointer: int) -> int:
         return 0
 
 
-def _write_done(vcpu: "Vcpu", done_pointer: int, done: int) -> None:
+def write_done(vcpu: "Vcpu", done_pointer: int, done: int) -> None:
+    """Tell how many requests were done; nothing happens where that can't be written."""
     try:
         vcpu.domain.memory.write_u32(done_pointer, done & 0xFFFFFFFF)
     except GuestFault:

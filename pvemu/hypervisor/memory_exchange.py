@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
+from pvemu.abi.memory import XENMEMF_ADDRESS_BITS, XENMEM_exchange, xen_memory_exchange
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
-from pvemu.hypervisor.physmap import max_order
+from pvemu.hypervisor.physmap import frame_limit, max_order
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.heap import OutOfFrames
@@ -82,9 +82,10 @@ def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: i
     out = wanted.extent_start + ((done << given.extent_order) >> wanted.extent_order) * 4
     pfns = [memory.read_u32(out + index * 4) for index in range(number)]
     new: list[int] = []
+    below = frame_limit(wanted.mem_flags & XENMEMF_ADDRESS_BITS)
     try:
         for _ in range(number):
-            new.append(hypervisor.heap.allocate(domain.domid, wanted.extent_order))
+            new.append(hypervisor.heap.allocate(domain.domid, wanted.extent_order, below=below))
     except OutOfFrames as none_left:
         for mfn in new:
             for page in range(1 << wanted.extent_order):

@@ -11,6 +11,7 @@ from pvemu.abi.arch_x86 import MACH2PHYS_VIRT_START_PAE
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import (
+    XENMEMF_ADDRESS_BITS,
     XENMEM_add_to_physmap,
     XENMEM_current_reservation,
     XENMEM_decrease_reservation,
@@ -42,9 +43,10 @@ from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
-from pvemu.hypervisor.physmap import allocate_extent, max_order, release_frame
+from pvemu.hypervisor.physmap import allocate_extent, frame_limit, max_order, release_frame
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
+from pvemu.memory.ram import PAGE_SHIFT
 
 _EXTENT_SHIFT: Final = 6
 _COMMAND_MASK: Final = (1 << _EXTENT_SHIFT) - 1
@@ -54,6 +56,8 @@ _MOST_EXTENTS: Final = 0xFFFFFFFF >> _EXTENT_SHIFT
 _M2P_VIRT_END: Final = 0xFFE00000
 _M2P_ENTRIES: Final = (_M2P_VIRT_END - MACH2PHYS_VIRT_START_PAE) // 4
 
+#: The most that a 32-bit guest is told; domain 0 has no limit.
+_INT_MAX: Final = (1 << 31) - 1
 _E820_ENTRY: Final = struct.Struct("<QQI")
 _E820_RAM, _E820_RESERVED = 1, 2
 _MAX_PFN: Final = shared_info.offset("arch.max_pfn", 4)
@@ -110,6 +114,9 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     if request.extent_order > max_order(vcpu.domain) or not in_range:
         return start
     hypervisor = domain.hypervisor
+    # As many address bits as the machine has are no restriction; none above a page's are a mistake.
+    if 0 < request.mem_flags & XENMEMF_ADDRESS_BITS <= PAGE_SHIFT:
+        return start
     for index in range(start, extents):
         if index != start and hypervisor.preempt_due():
             raise Continuation(operation | index << _EXTENT_SHIFT, argument)
@@ -122,8 +129,12 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     return int(extents)
 
 
+def _frame_limit(request: Any) -> int | None:
+    return frame_limit(request.mem_flags & XENMEMF_ADDRESS_BITS)
+
+
 def _increase(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
-    mfn = allocate_extent(domain, request.extent_order)
+    mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
     if mfn is None:
         return False
     if request.extent_start:
@@ -139,7 +150,7 @@ def _decrease(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
 def _populate(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
     memory, m2p = vcpu.domain.memory, domain.hypervisor.m2p
     pfn = memory.read_u32(at)
-    mfn = allocate_extent(domain, request.extent_order)
+    mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
     if mfn is None:
         return False
     for page in range(1 << request.extent_order):
@@ -167,7 +178,7 @@ def _current_reservation(vcpu: Vcpu, argument: int) -> int:
 
 
 def _maximum_reservation(vcpu: Vcpu, argument: int) -> int:
-    return any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid).max_pages
+    return min(any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid).max_pages, _INT_MAX)
 
 
 def _maximum_gpfn(vcpu: Vcpu, argument: int) -> int:

@@ -4,6 +4,7 @@ from typing import Final
 
 from pvemu.hypervisor.domain import Domain
 from pvemu.memory.heap import OutOfFrames
+from pvemu.memory.ram import PAGE_SHIFT
 
 #: The largest extent that a guest may ask for, as an order (Xen's defaults for a domU and for domain 0).
 _MAX_ORDER: Final = 9
@@ -15,13 +16,18 @@ def max_order(domain: Domain) -> int:
     return _MAX_ORDER_PRIVILEGED if domain.privileged else _MAX_ORDER
 
 
-def allocate_extent(domain: Domain, order: int) -> int | None:
+def frame_limit(address_bits: int) -> int | None:
+    """The frame number below which memory with so many address bits lies; None: 0 bits ask for nothing."""
+    return 1 << max(address_bits - PAGE_SHIFT, 0) if address_bits else None
+
+
+def allocate_extent(domain: Domain, order: int, *, below: int | None = None) -> int | None:
     """Give a domain 2**order frames; the first mfn, or None beyond its limit or without free memory."""
     pages = 1 << order
     if domain.pages + pages > domain.max_pages:
         return None
     try:
-        mfn = domain.hypervisor.heap.allocate(domain.domid, order)
+        mfn = domain.hypervisor.heap.allocate(domain.domid, order, below=below)
     except OutOfFrames:
         return None
     domain.pages += pages

@@ -23,17 +23,21 @@ class Heap:
         self._lowest = 0
         self.free_frames = end - first
 
-    def allocate(self, domid: int, order: int = 0) -> int:
+    def allocate(self, domid: int, order: int = 0, *, below: int | None = None) -> int:
         """Take 2**order frames, aligned to their number, for a domain; the first mfn.
+
+        Args:
+            below: the machine frame number that all of them have to stay below.
 
         Raises:
             OutOfFrames: there is no such run of free frames.
         """
         number = 1 << order
         run = b"\x01" * number
-        at = self._free.find(run, self._lowest)
+        end = len(self._free) if below is None else max(below - self.first, 0)
+        at = self._free.find(run, self._lowest, end)
         while at >= 0 and (self.first + at) % number:
-            at = self._free.find(run, at + number - (self.first + at) % number)
+            at = self._free.find(run, at + number - (self.first + at) % number, end)
         if at < 0:
             raise OutOfFrames
         self._free[at : at + number] = bytes(number)

@@ -27,7 +27,7 @@ from pvemu.abi.xen import (
     MMUEXT_UNMARK_SUPER,
     MMUEXT_UNPIN_TABLE,
 )
-from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch
+from pvemu.hypervisor.continuation import PREEMPTED, check_batch, finish_batch, is_finishing, run_batch
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.ldt import set_ldt
 from pvemu.hypervisor.pv.mm import new_guest_cr3
@@ -53,6 +53,9 @@ def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreig
     """Carry out a batch of MMUEXT_* operations; how many were done goes to `done_pointer`."""
     if is_finishing(operations, count):
         return finish_batch(vcpu, (operations, count, done_pointer, foreign))
+    check_batch(vcpu, operations, count, _REQUEST.size)
+    if not count & ~PREEMPTED:
+        return 0
     owner = page_owner(vcpu, foreign & 0xFFFF)
     if owner is not vcpu.domain and not vcpu.domain.privileged:
         return _EPERM
@@ -157,6 +160,11 @@ def _copy_page(_vcpu: Vcpu, owner: "Domain", mfn: int, source: int) -> int:
     return failure
 
 
+def _pin_l4(_vcpu: Vcpu, owner: "Domain", _mfn: int, _second: int) -> int:
+    """A 32-bit guest has no L4: nothing happens. The frames of no guest are no tables."""
+    return 0 if owner.vcpus else _EINVAL
+
+
 def _always(result: int) -> _Command:
     return lambda vcpu, owner, first, second: result
 
@@ -165,7 +173,7 @@ _COMMANDS: Final[dict[int, _Command]] = {
     MMUEXT_PIN_L1_TABLE: _pin(PGT_L1),
     MMUEXT_PIN_L2_TABLE: _pin(PGT_L2),
     MMUEXT_PIN_L3_TABLE: _pin(PGT_L3),
-    MMUEXT_PIN_L4_TABLE: _always(0),  # a 32-bit guest has none: nothing happens
+    MMUEXT_PIN_L4_TABLE: _pin_l4,
     MMUEXT_UNPIN_TABLE: _unpin,
     MMUEXT_NEW_BASEPTR: _own(_new_baseptr),
     MMUEXT_TLB_FLUSH_LOCAL: _own(_flush),

@@ -83,7 +83,9 @@ class PageTypes:
             return 0
         if not same:
             if frames.partial[mfn]:
-                self._demote_rest(mfn)
+                # It keeps its type until it is done. Letting go of the rest here could take the last use
+                # from a table that is being changed for the sake of this very reference.
+                return EINVAL
             if frames.type[mfn] == PGT_WRITABLE:
                 # Nobody may keep a translation through which a table could still be written.
                 self._hypervisor.flush_stale_tlb()
