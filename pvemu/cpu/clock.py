@@ -146,7 +146,8 @@ class CountClock(Clock):
 
     def limit(self) -> None:
         """Move the count at which the engine stops to where the deadline is now."""
-        self._stop_at.value = self._folded + self._instructions_left()
+        # Past the deadline not one more: it might be the hypercall again that has just stopped because of it.
+        self._stop_at.value = self._folded + (0 if self.expired else self._instructions_left())
 
     def _instructions_left(self) -> int:
         return min(max(self._left[0], 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)

@@ -68,6 +68,27 @@ def test_a_handler_may_charge_time_and_bring_the_deadline_near(make_guest: MakeG
 
 
 @pytest.mark.parametrize("clock", ["block", "count"])
+def test_an_exit_that_comes_again_for_ever_does_not_outlive_the_deadline(
+    make_guest: MakeGuest, clock: str
+) -> None:
+    """A hypercall that stops at the deadline is the next instruction again: it must not run once more."""
+    guest = make_guest(clock=clock)
+    ran_late: list[bool] = []
+
+    def again() -> None:
+        ran_late.append(guest.cpu.clock.expired)
+        guest.cpu.clock.charge(1000)
+        guest.cpu.window.u64[layout.EIP // 8] -= 2
+
+    guest.cpu.exits[0x82] = again
+    guest.load("int 0x82\njmp $")
+    guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 10_500
+    assert guest.cpu.run()
+    assert len(ran_late) == 11
+    assert not any(ran_late)
+
+
+@pytest.mark.parametrize("clock", ["block", "count"])
 def test_one_long_string_instruction_is_stopped_too(make_guest: MakeGuest, clock: str) -> None:
     guest = make_guest(clock=clock)
     guest.load("mov edi, 0x30000\nmov ecx, 0xffffffff\nagain: rep scasb\njmp again")
