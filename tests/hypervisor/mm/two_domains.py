@@ -13,7 +13,7 @@ from pvemu.hypervisor.core import OVERHEAD, TIME_SLICE, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.hypercall import PackedWords
 from pvemu.hypervisor.pv.mm import new_guest_cr3
-from pvemu.hypervisor.pv.ro_page_fault import emulate_store
+from pvemu.hypervisor.pv.ro_page_fault import make_emulate_store
 from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE, PRESENT
 from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
 
@@ -74,6 +74,7 @@ class TwoDomains:
         self.hypervisor = Hypervisor(
             OVERHEAD + megabytes + (OVERHEAD + megabytes) % 2, window=window, clock=clock
         )
+        self._emulate_store = make_emulate_store(self.hypervisor)
         built = build_domain(Domctl(self.hypervisor), 0, image.elf, pages=PAGES, privileged=True)
         second = build_domain(Domctl(self.hypervisor, 0), 1, image.elf, pages=PAGES, privileged=False)
         symbols = image.symbols
@@ -151,4 +152,4 @@ class TwoDomains:
         for number, value in enumerate(registers):
             u64[number] = value
         u64[layout.EIP // 8] = guest.code
-        return emulate_store(guest.vcpu, address, FAULT_PRESENT | FAULT_WRITE)
+        return self._emulate_store(guest.vcpu, address, FAULT_PRESENT | FAULT_WRITE)
