@@ -37,6 +37,9 @@ class Clock:
     `now` knows both.
     """
 
+    #: Whether the engine works out the flags before every instruction. It keeps them where the operands of
+    #: the last operation were, and after a fault only forgets to say so.
+    computes_flags = False
     name: str
 
     def __init__(self) -> None:
@@ -123,6 +126,7 @@ class CountClock(Clock):
     """
 
     name = "count"
+    computes_flags = True
 
     def __init__(self, counter_address: int) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ _CR0_INDEX, _CR3_INDEX = layout.CR // 8, layout.CR // 8 + 3
 _EIP, _HFLAGS = layout.EIP // 8, layout.HFLAGS // 4
 _INT = layout.EXCEPTION_IS_INT // 4
 _NEXT_EIP = layout.EXCEPTION_NEXT_EIP // 8
+_CC_OP = layout.CC_OP // 4
 _OLD = layout.OLD_EXCEPTION // 4
 _HFLAGS_OF_SEGMENTS: Final = (
     layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
@@ -275,9 +276,12 @@ class Processor:
 
     def _fallback_exit_callback(self) -> Callable[[int, int], None]:
         handle = self._exit_callback()
+        u32, flags_are_computed = self.window.u32, self.clock.computes_flags
 
         def on_exit(engine: int, number: int) -> None:
             self.window.fetch()
+            if flags_are_computed:
+                u32[_CC_OP] = layout.CC_OP_EFLAGS
             self.clock.fold()
             handle(engine, number)
             self.clock.limit()

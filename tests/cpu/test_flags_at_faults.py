@@ -1,0 +1,43 @@
+"""The flags that a fault shows are those of the instruction before, whatever the faulting one does."""
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from bare_guest import ABSENT, READ_ONLY, BareGuest
+
+from pvemu.cpu import flags
+
+MakeGuest = Callable[..., BareGuest]
+STATUS: Final = 0x8D5
+
+#: Instructions after each of which the engine knows the flags in another form.
+BEFORE: Final = (
+    *("cmp eax, ebx", "add eax, ebx", "adc eax, ebx", "sbb eax, ebx", "inc eax", "dec ebx", "neg eax"),
+    *("and eax, ebx", "test eax, eax", "shl eax, 3", "shr ebx, 1", "sar ebx, 1", "rol ebx, 1", "rcl eax, 1"),
+    *("imul eax, ebx", "mul ebx", "bt eax, 0", "bsf edx, eax", "xadd eax, ebx", "cmpxchg ebx, eax", "stc"),
+    *("cmp al, bl", "add ax, bx", "sahf"),
+)
+FAULTING: Final = (
+    *(f"mov [{ABSENT}], eax", f"adc [{ABSENT}], eax", f"inc dword [{READ_ONLY}]", f"cmp eax, [{ABSENT}]"),
+    *(f"setb [{ABSENT}]", f"setz [{READ_ONLY}]", f"cmovl eax, [{ABSENT}]", f"shl dword [{READ_ONLY}], cl"),
+    *(f"xadd [{READ_ONLY}], eax", f"cmpxchg [{READ_ONLY}], ebx", f"lock neg dword [{READ_ONLY}]"),
+    *(f"push dword [{ABSENT}]", f"call [{ABSENT}]", "mov eax, cr0", "cli", "ud2"),
+)
+
+
+def status_flags(guest: BareGuest, before: str, last: str) -> int:
+    """The status flags at the exit that `last` causes."""
+    guest.load(f"mov eax, 1\nmov ebx, 0xffffff83\nmov ecx, 3\nxor edx, edx\nstc\n{before}\n{last}\nint 0x82")
+    guest.cpu.run()
+    return flags.read_eflags(guest.cpu.window) & STATUS
+
+
+@pytest.mark.parametrize("clock", ["block", "count"])
+@pytest.mark.parametrize("faulting", FAULTING)
+def test_a_fault_shows_the_flags_of_the_instruction_before(
+    make_guest: MakeGuest, clock: str, faulting: str
+) -> None:
+    guest = make_guest(clock=clock)
+    seen = {before: status_flags(guest, before, faulting) for before in BEFORE}
+    assert seen == {before: status_flags(guest, before, "int 0x82") for before in BEFORE}
