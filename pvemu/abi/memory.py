@@ -33,8 +33,6 @@ XENMEM_reserved_device_memory_map = 27  # xen_reserved_device_memory_map
 XENMEM_acquire_resource = 28  # xen_mem_acquire_resource
 
 # xen_memory_reservation.mem_flags: address bits in 0-7, NUMA node + 1 in 8-15, and these.
-#: The lowest byte of mem_flags: how many bits a frame's address may have, 0 for any number.
-XENMEMF_ADDRESS_BITS = 0xFF
 XENMEMF_populate_on_demand = 1 << 16
 XENMEMF_exact_node_request = 1 << 17
 XENMEMF_vnode = 1 << 18

@@ -4,34 +4,39 @@ from typing import Any, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.memory import XENMEMF_ADDRESS_BITS, XENMEM_exchange, xen_memory_exchange
+from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
-from pvemu.hypervisor.physmap import frame_limit, max_order
+from pvemu.hypervisor.physmap import address_bits, frame_limit, max_order
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.heap import OutOfFrames
 
 _DONE: Final = xen_memory_exchange.offset("nr_exchanged", 4)
-_LONG: Final = 1 << 32
+_LONG_MAX: Final = (1 << 32) - 1
+#: The processor takes the count of a shift modulo this mask and one, and so do Xen's checks of the orders.
+_SHIFT_MASK: Final = 31
+#: A chunk's extents must fit in the two pages in which Xen translates a 32-bit guest's arguments.
+_MOST_APART: Final = 9
 
 
 def exchange(vcpu: Vcpu, argument: int) -> int:
     """Exchange extents chunk by chunk; a chunk is as large as the larger of the two extent sizes.
 
     Raises:
-        HypercallError: EPERM, an extent too large; EINVAL, sizes that don't match or frames in use;
-            EFAULT; ESRCH; ENOMEM. A 32-bit guest is then not told how much was exchanged before
-            (recorded: frame_requests, second-bad).
+        HypercallError: EPERM, an extent too large; E2BIG, orders too far apart; EINVAL, sizes that don't
+            match or frames in use; EFAULT; ESRCH; ENOMEM. A 32-bit guest is then not told how much was
+            exchanged before (recorded: frame_requests, second-bad).
     """
     memory, word = vcpu.domain.memory, vcpu.domain.word
     request = xen_memory_exchange.unpack(
         word, memory.copy_from_guest(argument, xen_memory_exchange.size(word))
     )
     given, wanted = getattr(request, "in"), request.out
-    domain = _check(vcpu, request, given, wanted)
+    _check(vcpu, request, given, wanted)
     if request.nr_exchanged == given.nr_extents:
         return 0
+    domain = _domain(vcpu, given.domid)
     per_chunk = 1 << max(wanted.extent_order - given.extent_order, 0)
     done = request.nr_exchanged - request.nr_exchanged % per_chunk
     first = done
@@ -46,21 +51,32 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
     return 0
 
 
-def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> Domain:
-    if max(given.extent_order, wanted.extent_order) > max_order(vcpu.domain):
-        raise HypercallError(Errno.EPERM)
+def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
+    """What real Xen finds wrong with a request of a 32-bit guest, in its order (recorded: requests)."""
+    given_order, wanted_order = given.extent_order & _SHIFT_MASK, wanted.extent_order & _SHIFT_MASK
+    apart = wanted.extent_order - given.extent_order
     if (
         request.nr_exchanged > given.nr_extents
-        or given.domid != wanted.domid
-        or given.nr_extents << given.extent_order >= _LONG
-        or given.nr_extents << given.extent_order != wanted.nr_extents << wanted.extent_order
+        or (apart > 0 and request.nr_exchanged % (1 << (apart & _SHIFT_MASK)))
+        or given.nr_extents > _LONG_MAX >> given_order
+        or wanted.nr_extents > _LONG_MAX >> wanted_order
+        or given.nr_extents << given_order != wanted.nr_extents << wanted_order
     ):
         raise HypercallError(Errno.EINVAL)
     for extents in (given, wanted):
         if not vcpu.domain.memory.range_okay(extents.extent_start, extents.nr_extents * 4):
             raise HypercallError(Errno.EFAULT)
+    if abs(apart) & _SHIFT_MASK > _MOST_APART:
+        raise HypercallError(Errno.E2BIG)
+    if max(given.extent_order, wanted.extent_order) > max_order(vcpu.domain):
+        raise HypercallError(Errno.EPERM)
+    if given.domid != wanted.domid:
+        raise HypercallError(Errno.EINVAL)
+
+
+def _domain(vcpu: Vcpu, domid: int) -> Domain:
     caller = vcpu.domain
-    domain = caller if caller.is_self(given.domid) else caller.hypervisor.domains.get(given.domid)
+    domain = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
     if domain is None:
         raise HypercallError(Errno.ESRCH)
     if domain is not caller and not caller.privileged:
@@ -82,7 +98,7 @@ def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: i
     out = wanted.extent_start + ((done << given.extent_order) >> wanted.extent_order) * 4
     pfns = [memory.read_u32(out + index * 4) for index in range(number)]
     new: list[int] = []
-    below = frame_limit(wanted.mem_flags & XENMEMF_ADDRESS_BITS)
+    below = frame_limit(address_bits(wanted.mem_flags))
     try:
         for _ in range(number):
             new.append(hypervisor.heap.allocate(domain.domid, wanted.extent_order, below=below))

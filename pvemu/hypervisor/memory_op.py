@@ -11,7 +11,6 @@ from pvemu.abi.arch_x86 import MACH2PHYS_VIRT_START_PAE
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import (
-    XENMEMF_ADDRESS_BITS,
     XENMEM_add_to_physmap,
     XENMEM_current_reservation,
     XENMEM_decrease_reservation,
@@ -43,7 +42,7 @@ from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
-from pvemu.hypervisor.physmap import allocate_extent, frame_limit, max_order, release_frame
+from pvemu.hypervisor.physmap import address_bits, allocate_extent, frame_limit, max_order, release_frame
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_SHIFT
@@ -115,7 +114,7 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
         return start
     hypervisor = domain.hypervisor
     # As many address bits as the machine has are no restriction; none above a page's are a mistake.
-    if 0 < request.mem_flags & XENMEMF_ADDRESS_BITS <= PAGE_SHIFT:
+    if 0 < address_bits(request.mem_flags) <= PAGE_SHIFT:
         return start
     for index in range(start, extents):
         if index != start and hypervisor.preempt_due():
@@ -130,7 +129,7 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
 
 
 def _frame_limit(request: Any) -> int | None:
-    return frame_limit(request.mem_flags & XENMEMF_ADDRESS_BITS)
+    return frame_limit(address_bits(request.mem_flags))
 
 
 def _increase(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:

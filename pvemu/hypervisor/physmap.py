@@ -16,9 +16,14 @@ def max_order(domain: Domain) -> int:
     return _MAX_ORDER_PRIVILEGED if domain.privileged else _MAX_ORDER
 
 
-def frame_limit(address_bits: int) -> int | None:
+def address_bits(mem_flags: int) -> int:
+    """How many bits the addresses of new frames may have; 0: any number (XENMEMF_get_address_bits)."""
+    return mem_flags & 0xFF
+
+
+def frame_limit(bits: int) -> int | None:
     """The frame number below which memory with so many address bits lies; None: 0 bits ask for nothing."""
-    return 1 << max(address_bits - PAGE_SHIFT, 0) if address_bits else None
+    return 1 << max(bits - PAGE_SHIFT, 0) if bits else None
 
 
 def allocate_extent(domain: Domain, order: int, *, below: int | None = None) -> int | None:

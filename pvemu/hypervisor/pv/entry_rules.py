@@ -27,6 +27,8 @@ L1_DISALLOWED_PRIVILEGED: Final = 0
 #: Bits by which an ordinary mapping is known: of them it has just WRITABLE.
 PLAIN: Final = WRITABLE | _CACHE_BITS
 TABLE_DISALLOWED: Final = _CACHE_BITS | GLOBAL
+#: An L3 entry of PAE has no bits above the frame, not even NO_EXECUTE.
+L3_DISALLOWED: Final = TABLE_DISALLOWED | NO_EXECUTE | _AVAILABLE_HIGH
 
 #: Bits that may change without looking at the frame anew.
 HARMLESS: Final = NO_EXECUTE | _AVAILABLE_HIGH | AVAILABLE | GLOBAL | DIRTY | ACCESSED | USER

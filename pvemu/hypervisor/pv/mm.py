@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Final
 from pvemu.abi.errno import Errno
 from pvemu.abi.xen import MMU_PT_UPDATE_PRESERVE_AD
 from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT, set_guest_root
-from pvemu.hypervisor.pv.entry_rules import CHANGES, COMPAT_L3_FORCED, TABLE_DISALLOWED, XEN_L3_SLOT
+from pvemu.hypervisor.pv.entry_rules import (
+    CHANGES,
+    COMPAT_L3_FORCED,
+    L3_DISALLOWED,
+    TABLE_DISALLOWED,
+    XEN_L3_SLOT,
+)
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L3
@@ -60,7 +66,7 @@ def mod_l3_entry(domain: "Domain", at: int, new: int, command: int) -> int:
         return EINVAL
     old = hypervisor.ram.u64[at]
     if new & PRESENT:
-        if new & TABLE_DISALLOWED:
+        if new & L3_DISALLOWED:
             return EINVAL
         new |= COMPAT_L3_FORCED
         if (old ^ new) & CHANGES:
