@@ -7,7 +7,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
-from pvemu.hypervisor.physmap import address_bits, frame_limit, max_order
+from pvemu.hypervisor.physmap import address_bits, any_domain, frame_limit, max_order
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.heap import OutOfFrames
@@ -36,7 +36,7 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
     _check(vcpu, request, given, wanted)
     if request.nr_exchanged == given.nr_extents:
         return 0
-    domain = _domain(vcpu, given.domid)
+    domain = any_domain(vcpu, given.domid)
     per_chunk = 1 << max(wanted.extent_order - given.extent_order, 0)
     done = request.nr_exchanged - request.nr_exchanged % per_chunk
     first = done
@@ -72,16 +72,6 @@ def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
         raise HypercallError(Errno.EPERM)
     if given.domid != wanted.domid:
         raise HypercallError(Errno.EINVAL)
-
-
-def _domain(vcpu: Vcpu, domid: int) -> Domain:
-    caller = vcpu.domain
-    domain = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if domain is None:
-        raise HypercallError(Errno.ESRCH)
-    if domain is not caller and not caller.privileged:
-        raise HypercallError(Errno.EPERM)
-    return domain
 
 
 def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: int, per_chunk: int) -> None:

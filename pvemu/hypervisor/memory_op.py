@@ -42,7 +42,14 @@ from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
-from pvemu.hypervisor.physmap import address_bits, allocate_extent, frame_limit, max_order, release_frame
+from pvemu.hypervisor.physmap import (
+    address_bits,
+    allocate_extent,
+    any_domain,
+    frame_limit,
+    max_order,
+    release_frame,
+)
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_SHIFT
@@ -73,17 +80,6 @@ def memory_op(vcpu: Vcpu, command: int, argument: int) -> int:
     if start:
         raise HypercallError(Errno.EINVAL)
     return _OTHERS[operation](vcpu, argument)
-
-
-def any_domain(vcpu: Vcpu, domid: int) -> Domain:
-    """A domain by its number or DOMID_SELF; raises HypercallError: ESRCH, or EPERM for another's."""
-    caller = vcpu.domain
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise HypercallError(Errno.ESRCH)
-    if found is not caller and not caller.privileged:
-        raise HypercallError(Errno.EPERM)
-    return found
 
 
 def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:

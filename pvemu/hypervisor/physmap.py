@@ -1,14 +1,28 @@
-"""A domain's frames coming and going: allocation up to its limit, and release of what it gives back."""
+"""Whose frames a request is about, and how they come and go: allocation up to a limit, and release."""
 
 from typing import Final
 
+from pvemu.abi.errno import Errno
+from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.ram import PAGE_SHIFT
 
 #: The largest extent that a guest may ask for, as an order (Xen's defaults for a domU and for domain 0).
 _MAX_ORDER: Final = 9
 _MAX_ORDER_PRIVILEGED: Final = 12
+
+
+def any_domain(vcpu: Vcpu, domid: int) -> Domain:
+    """A domain by its number or DOMID_SELF; raises HypercallError: ESRCH, or EPERM for another's."""
+    caller = vcpu.domain
+    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
+    if found is None:
+        raise HypercallError(Errno.ESRCH)
+    if found is not caller and not caller.privileged:
+        raise HypercallError(Errno.EPERM)
+    return found
 
 
 def max_order(domain: Domain) -> int:
