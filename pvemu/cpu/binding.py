@@ -6,7 +6,6 @@ plain ctypes call with prepared arguments costs a fraction of one. Only what the
 
 import ctypes
 import functools
-from collections.abc import Callable
 from typing import Any, Final
 
 import unicorn
@@ -192,5 +191,3 @@ INSTRUCTION_IN: Final = int(x86.UC_X86_INS_IN)
 INSTRUCTION_OUT: Final = int(x86.UC_X86_INS_OUT)
 INSTRUCTION_SYSCALL: Final = int(x86.UC_X86_INS_SYSCALL)
 INSTRUCTION_SYSENTER: Final = int(x86.UC_X86_INS_SYSENTER)
-
-ExitCallback = Callable[[], None]

@@ -62,7 +62,6 @@ class Laboratory:
         self._vmcb = memoryview(self.memory)[_VMCB : _VMCB + 0x1000].cast("Q")
         self._build_tables()
         self.exit: Exit | None = None
-        self.at_exit: int | None = None
         self.engine.hook(binding.HOOK_INTERRUPT, binding.INTERRUPT_CALLBACK(self._on_exit))
 
     def close(self) -> None:
