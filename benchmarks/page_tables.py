@@ -1,8 +1,8 @@
 """Operations on page tables and the traps around them, beside what real Xen took for the same guest.
 
 Xen's figures are of Xen 4.17 under QEMU's emulator, with smep=0 smap=0 and memory.gk as domain 0: the best of
-five or more runs of 2026-11-20, in cycles of a time-stamp counter of 2.6 GHz, on the computer on which ours were
-compared with them. Elsewhere they only say where to look; `pvemu` and Xen have to be measured side by side.
+at least five runs of 2026-11-20, in cycles of a time-stamp counter of 2.6 GHz, on the computer on which ours
+were compared with them. Elsewhere they only say where to look; both have to be measured side by side.
 """
 
 from functools import partial
