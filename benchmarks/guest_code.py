@@ -57,7 +57,7 @@ inner:  lea eax, [eax + eax * 4 + 1]
         ret
 """
 
-#: The share of the plain engine's speed that is promised. The clock costs some 5 ns a block of guest code, so
+#: The share of the plain engine's speed that is promised. The clock costs 1 to 2 ns a block of guest code, so
 #: the promise is hardest to keep where a block has only three instructions.
 _PROMISED: Final = 0.9
 _PROGRAMS: Final = {"compute loop": _COMPUTE, "memory copy": _COPY, "calls and returns": _CALLS}

@@ -94,7 +94,7 @@ class Clock:
 
 
 class BlockClock(Clock):
-    """Nine bytes of native code, called by the engine at every block of guest code: 1 to 5 ns each.
+    """Nine bytes of native code, called by the engine at every block of guest code: 1 to 2 ns each.
 
     Raises:
         EngineError: this host gives no memory that is writable and executable.
