@@ -1,4 +1,4 @@
-"""The two exceptions that every layer shares: a person's mistake and a hypercall's error."""
+"""The exceptions that every layer shares: a person's mistake, a hypercall's error, a refused grant."""
 
 from pvemu.abi.errno import Errno
 
@@ -21,3 +21,15 @@ class HypercallError(Exception):
     def result(self) -> int:
         """The negative number that the guest sees, as every public header words it (-EINVAL is -22)."""
         return -int(self.errno)
+
+
+class GrantRefused(Exception):
+    """A grant reference that can't be used, told to the service that tried.
+
+    Attributes:
+        status: a GNTST_* number, below 0 (public header grant_table.h).
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"GNTST {status}")
+        self.status = status

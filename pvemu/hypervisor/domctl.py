@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_DS, XEN_LEGACY_MAX_VCPUS
-from pvemu.abi.errors import PvemuError
+from pvemu.abi.errors import GrantRefused, PvemuError
 from pvemu.abi.xen import VIRQ_TIMER
 from pvemu.cpu import flags, layout
 from pvemu.hypervisor import event_channel
@@ -48,6 +48,7 @@ class Domctl:
     def __init__(self, hypervisor: Hypervisor, domid: int | None = None) -> None:
         self._hypervisor = hypervisor
         self._caller = None if domid is None else hypervisor.domains[domid]
+        self._handlers: dict[int, Callable[[], None]] = {}
 
     # --- domains ---------------------------------------------------------------------------------
 
@@ -125,10 +126,10 @@ class Domctl:
 
     # --- the privileged domain's own event channels ----------------------------------------------
 
-    def adopt(self, domid: int, on_event: Callable[[int], None]) -> None:
+    def adopt(self, domid: int) -> None:
         """Act as a domain that lives outside the machine: without vCPUs, told of events by a call."""
         domain = Domain(self._hypervisor, domid, privileged=True, max_pages=0, vcpus=0)
-        domain.on_event = on_event
+        domain.on_event = self._on_event
         self._hypervisor.add_domain(domain)
         self._caller = domain
 
@@ -142,13 +143,41 @@ class Domctl:
         """Make a port in a domain to which the caller may bind."""
         return event_channel.alloc_unbound(self.caller, domid, self.caller.domid)
 
-    def bind_interdomain(self, domid: int, port: int) -> int:
-        """Bind to a port that a domain offers; the caller's port."""
-        return event_channel.bind_interdomain(self.caller, domid, port)
+    def bind_interdomain(self, domid: int, port: int, handler: Callable[[], None]) -> int:
+        """Bind to a port that a domain offers; the caller's port, and `handler` is called for its events."""
+        local = event_channel.bind_interdomain(self.caller, domid, port)
+        self._handlers[local] = handler
+        return local
 
     def notify(self, port: int) -> None:
-        """Ring one of the caller's ports."""
-        event_channel.send(self.caller, port)
+        """Ring one of the caller's ports; one that is no more bound is no error."""
+        if port in self._handlers:
+            event_channel.send(self.caller, port)
+
+    def close_port(self, port: int) -> None:
+        """Free one of the caller's ports; one that is free already is no error."""
+        if self._handlers.pop(port, None) is not None:
+            event_channel.close(self.caller, port)
+
+    def map_grant(self, domid: int, reference: int, *, writable: bool) -> tuple[int, memoryview]:
+        """Map a frame that a domain grants to the caller: a handle to unmap it by, and its bytes."""
+        raise GrantRefused(-1)
+
+    def unmap_grant(self, handle: int) -> None:
+        """Give a mapped grant back."""
+
+    def copy_from_grant(self, domid: int, reference: int, offset: int, size: int) -> bytes:
+        """Bytes out of a granted frame (GNTTABOP_copy)."""
+        raise GrantRefused(-1)
+
+    def copy_to_grant(self, domid: int, reference: int, offset: int, data: bytes) -> None:
+        """Bytes into a granted frame (GNTTABOP_copy)."""
+        raise GrantRefused(-1)
+
+    def _on_event(self, port: int) -> None:
+        handler = self._handlers.get(port)
+        if handler is not None:
+            handler()
 
 
 def _timer_event(vcpu: Vcpu) -> Callable[[], None]:

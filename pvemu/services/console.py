@@ -45,14 +45,13 @@ class ConsoleService:
 
     def attach(self, domid: int, mfn: int, port: int, sink: Callable[[bytes], None]) -> None:
         """Serve the console of a domain: its ring's machine frame, and the port it offers."""
-        local = self._privcmd.bind_interdomain(domid, port)
-        self._rings[local] = ConsoleRing(self._privcmd.map_foreign(domid, mfn), sink)
+        ring = self._rings[domid] = ConsoleRing(self._privcmd.map_foreign(domid, mfn), sink)
 
-    def on_event(self, port: int) -> None:
-        """A domain has written, or made room: drain its ring and say so."""
-        ring = self._rings.get(port)
-        if ring is not None and ring.drain():
-            self._privcmd.notify(port)
+        def on_event() -> None:
+            if ring.drain():
+                self._privcmd.notify(local)
+
+        local = self._privcmd.bind_interdomain(domid, port, on_event)
 
     def drain_all(self) -> None:
         """Pass on what is left, from domains that have stopped."""

@@ -141,7 +141,7 @@ class Machine:
         consoles = None
         if not privileged:
             consoles = self._consoles = ConsoleService(domctl)
-            domctl.adopt(0, consoles.on_event)
+            domctl.adopt(0)
         built = build_domain(
             domctl,
             0 if privileged else 1,
