@@ -19,8 +19,9 @@ from pvemu.cpu.errors import EngineError
 #: The one build of the engine whose inner layout is known (see layout.py).
 KNOWN_VERSION: Final = "2.1.4"
 
-#: Callback types of the hooks that are used. The interrupt hook's last argument, which nobody needs, is left
-#: out: converting it costs as much as reading a register.
+#: Callback types of the hooks that are used. Arguments at the end that nobody needs are left out: converting
+#: one costs as much as reading a register.
+EXIT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_uint32)
 INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32)
 PORT_IN_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
@@ -45,10 +46,15 @@ TRANSLATED_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
 )
 
+#: The run keeps Python's lock: taking it again in every callback would cost 0.1 µs an exit. Other threads get
+#: their turn when a handler runs, and between two slices of guests.
+_START = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t
+)
+
 _TLB_FLUSH = ctypes.c_int((const.UC_CTL_IO_WRITE << 30) | const.UC_CTL_TLB_FLUSH)
 _TB_FLUSH = ctypes.c_int((const.UC_CTL_IO_WRITE << 30) | const.UC_CTL_TB_FLUSH)
 _WHOLE_SPACE = (ctypes.c_uint64(1), ctypes.c_uint64(0))
-_ZERO64 = ctypes.c_uint64(0)
 
 
 def library_version() -> str:
@@ -77,7 +83,7 @@ class Engine:
         self.state_address: int | None = None
         self._guard = _abort_guard()
         self._keep: list[object] = []
-        self._start = uclib.uc_emu_start
+        self._start = _START(function_address(uclib.uc_emu_start))
         self._stop = uclib.uc_emu_stop
         self._control = uclib.uc_ctl
 
@@ -116,9 +122,7 @@ class Engine:
         guard, state = self._guard, self.state_address
         entry = None if guard is None or state is None else guard.enter(state)
         try:
-            return int(
-                self._start(self.handle, ctypes.c_uint64(address), _ZERO64, _ZERO64, ctypes.c_size_t(count))
-            )
+            return int(self._start(self.handle, address, 0, 0, count))
         finally:
             if guard is not None and entry is not None:
                 guard.leave(*entry)
@@ -153,7 +157,12 @@ class Engine:
 
     def stop_function(self) -> int:
         """Host address of the library's stop function, for native code to call."""
-        return int(ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value or 0)
+        return function_address(uclib.uc_emu_stop)
+
+
+def function_address(function: Any) -> int:
+    """Host address of a function that ctypes knows."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _read_nothing(_engine: object, _offset: int, size: int, _data: object) -> int:

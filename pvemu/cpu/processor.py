@@ -15,7 +15,7 @@ from typing import Final, Literal
 from pvemu.cpu import binding, exits, flags, layout
 from pvemu.cpu.binding import Engine
 from pvemu.cpu.calibration import calibrate
-from pvemu.cpu.clock import BlockClock, Clock, CountClock
+from pvemu.cpu.clock import EXIT_COST, BlockClock, Clock, CountClock
 from pvemu.cpu.errors import EngineError
 from pvemu.cpu.segments import null_segment
 from pvemu.cpu.state_window import WINDOWS, StateWindow, WindowKind
@@ -143,7 +143,7 @@ class Processor:
                 continue
             if status == binding.INVALID_INSTRUCTION:
                 u64[_EIP] = u64[_NEXT_EIP]
-                self._dispatch[exits.UD]()
+                self._exit_by_stop(exits.UD)
                 continue
             if status == binding.NO_CODE:
                 self._untranslatable()
@@ -247,9 +247,13 @@ class Processor:
 
     def _install_hooks(self) -> None:
         engine = self.engine
-        fast = self.window.live and isinstance(self.clock, BlockClock)
-        callback = self._exit_callback() if fast else self._fallback_exit_callback()
-        engine.hook(binding.HOOK_INTERRUPT, binding.INTERRUPT_CALLBACK(callback))
+        state = engine.state_address
+        if self.window.live and isinstance(self.clock, BlockClock) and state is not None:
+            self._on_exit = binding.EXIT_CALLBACK(self._exit_callback())
+            self.clock.hook_exits(engine, self._on_exit, state + layout.EXCEPTION_IS_INT)
+        else:
+            callback = binding.INTERRUPT_CALLBACK(self._fallback_exit_callback())
+            engine.hook(binding.HOOK_INTERRUPT, callback)
         engine.hook(binding.HOOK_TRANSLATED, binding.TRANSLATED_CALLBACK(self._on_translated))
         instruction = binding.HOOK_INSTRUCTION
         engine.hook(instruction, binding.PORT_IN_CALLBACK(self._on_in), None, binding.INSTRUCTION_IN)
@@ -261,11 +265,8 @@ class Processor:
             callback_type = binding.INSTRUCTION_CALLBACK
             engine.hook(instruction, callback_type(self._fast_call_callback(exit_number)), None, number)
 
-    def _exit_callback(self) -> Callable[[int, int], None]:
-        u32 = self.window.u32
-
-        def on_exit(_engine: int, number: int) -> None:
-            u32[_INT] = 0
+    def _exit_callback(self) -> Callable[[int], None]:
+        def on_exit(number: int) -> None:
             try:
                 self._dispatch[number]()
             except BaseException as failure:  # noqa: BLE001  it travels to run(), past the engine's C frames
@@ -278,12 +279,14 @@ class Processor:
         handle = self._exit_callback()
         u32, flags_are_computed = self.window.u32, self.clock.computes_flags
 
-        def on_exit(engine: int, number: int) -> None:
+        def on_exit(_engine: int, number: int) -> None:
             self.window.fetch()
+            u32[_INT] = 0
             if flags_are_computed:
                 u32[_CC_OP] = layout.CC_OP_EFLAGS
             self.clock.fold()
-            handle(engine, number)
+            self.clock.charge(EXIT_COST)
+            handle(number)
             self.clock.limit()
             self.window.store()
 
@@ -354,7 +357,12 @@ class Processor:
         self._held_state, self._dispatch = None, self._held_dispatch
         self.flush_tlb()
         self.window.u32[layout.ERROR_CODE // 4] = 0
-        self._dispatch[self._held_exit]()
+        self._exit_by_stop(self._held_exit)
+
+    def _exit_by_stop(self, number: int) -> None:
+        """Handle an exit for which the engine had to be stopped, so that no hook has charged it."""
+        self.clock.charge(EXIT_COST)
+        self._dispatch[number]()
 
     def _untranslatable(self) -> None:
         """An instruction of the block at EIP can't be translated: go there one by one; it is invalid."""

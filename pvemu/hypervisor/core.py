@@ -9,7 +9,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NUMBER
 from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
 from pvemu.cpu import flags, layout
-from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_BATCH
+from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.cpu.decode import Decoder
 from pvemu.cpu.processor import ClockKind, Processor
 from pvemu.cpu.state_window import WindowKind
@@ -327,27 +327,33 @@ class Hypervisor:
         times a second.
         """
         u32, u64, u16 = self._u32, self._u64, self.ram.u16
-        call, refuse, exits_so_far = self.call, self._traps.refuse_hypercall, self.clock.exits
+        entry_of, counters, refuse = self._entries.get, self.counters, self._traps.refuse_hypercall
 
         def on_hypercall() -> None:
-            if exits_so_far[0] < EXIT_BATCH:
-                exits_so_far[0] += 1
-            else:
-                self.clock.charge_exits()
             vcpu = self.current
-            if u32[_HFLAGS] & 3 == 1:
-                u64[0] = call(vcpu, u32[0], u32) & 0xFFFFFFFF
-                if vcpu.continuation:
-                    self._restart_hypercall(vcpu)
-            else:
+            if u32[_HFLAGS] & 3 != 1:
                 refuse(vcpu)
+            elif (entry := entry_of(number := u32[0])) is None:
+                u64[0] = ENOSYS & 0xFFFFFFFF
+            else:
+                counters[number] += 1
+                try:
+                    u64[0] = entry(vcpu, u32) & 0xFFFFFFFF
+                except HypercallError as error:
+                    u64[0] = error.result & 0xFFFFFFFF
+                except Continuation as continuation:
+                    self._restart_hypercall(continuation)
             if 0 < u16[vcpu.info16] < 0x100:
                 self.test_events(vcpu)
 
         return on_hypercall
 
     def call(self, vcpu: Vcpu, number: int, words: Words) -> int:
-        """Make one hypercall for a vCPU, with its arguments in registers or in a multicall's entry."""
+        """Make one hypercall for a vCPU, with its arguments from a multicall's entry.
+
+        Raises:
+            Continuation: it stopped in the middle.
+        """
         entry = self._entries.get(number)
         if entry is None:
             return ENOSYS
@@ -356,15 +362,11 @@ class Hypervisor:
             return entry(vcpu, words)
         except HypercallError as error:
             return error.result
-        except Continuation as continuation:
-            vcpu.continuation = continuation.words
-            return number
 
-    def _restart_hypercall(self, vcpu: Vcpu) -> None:
+    def _restart_hypercall(self, continuation: Continuation) -> None:
         """Let the guest make its hypercall again, with what is left of the arguments."""
-        for index, word in zip(ARGUMENT_INDEXES, vcpu.continuation, strict=False):
+        for index, word in zip(ARGUMENT_INDEXES, continuation.words, strict=False):
             self._u64[index // 2] = word
-        vcpu.continuation = ()
         self._u64[_EIP] = (self._u64[_EIP] - 2) & 0xFFFFFFFF
 
     def test_events(self, vcpu: Vcpu, *, resume_flag: int = 0) -> None:

@@ -37,11 +37,12 @@ def multicall(vcpu: Vcpu, call_list: int, count: int) -> int:
                 raise Continuation(at, count - index)
             domain.hypervisor.charge(_ENTRY_COST)
             number, _, *words = _ENTRY.unpack(domain.memory.copy_from_guest(at, _ENTRY.size))
-            result = domain.hypervisor.call(vcpu, number, PackedWords(words))
-            if vcpu.continuation:
-                left, vcpu.continuation = vcpu.continuation, ()
-                domain.memory.copy_to_guest(at + _ARGUMENTS_OFFSET, struct.pack(f"<{len(left)}I", *left))
-                raise Continuation(at, count - index)
+            try:
+                result = domain.hypervisor.call(vcpu, number, PackedWords(words))
+            except Continuation as stopped:
+                left = struct.pack(f"<{len(stopped.words)}I", *stopped.words)
+                domain.memory.copy_to_guest(at + _ARGUMENTS_OFFSET, left)
+                raise Continuation(at, count - index) from None
             if domain.has_shut_down:
                 return result
             domain.memory.write_u32(at + _RESULT_OFFSET, result & 0xFFFFFFFF)

@@ -46,7 +46,6 @@ class Vcpu:
         cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it.
         ldt_pages: machine frames of the pages of the LDT that the processor has used.
         debugreg: DR0 to DR7 as the guest set them.
-        continuation: the arguments with which a hypercall that stopped in the middle is to be made again.
         iopl: virtual I/O privilege level, 0 to 3.
     """
 
@@ -83,7 +82,6 @@ class Vcpu:
         self.debugreg = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self.iopl = 0
 
-        self.continuation: tuple[int, ...] = ()
         self.in_multicall = False
         self.singleshot_timer: Timer | None = None
         self.periodic_timer: Timer | None = None

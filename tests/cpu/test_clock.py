@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvemu.cpu import layout
-from pvemu.cpu.clock import Clock
+from pvemu.cpu.clock import EXIT_COST, Clock
 
 MakeGuest = Callable[..., BareGuest]
 LOOP = "again: inc ecx\nadd eax, ecx\njmp again"
@@ -62,7 +62,7 @@ def test_a_handler_may_charge_time_and_bring_the_deadline_near(make_guest: MakeG
 
     guest.cpu.exits[0x82] = charge
     guest.load("again: int 0x82\ninc ebx\njmp again")
-    guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 10_500
+    guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 10 * (1000 + EXIT_COST) + 500
     assert guest.cpu.run()
     assert guest.registers["ebx"] in (9, 10, 11)
 
@@ -82,7 +82,7 @@ def test_an_exit_that_comes_again_for_ever_does_not_outlive_the_deadline(
 
     guest.cpu.exits[0x82] = again
     guest.load("int 0x82\njmp $")
-    guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 10_500
+    guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 10 * (1000 + EXIT_COST) + EXIT_COST + 500
     assert guest.cpu.run()
     assert len(ran_late) == 11
     assert not any(ran_late)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _REQUEST: Final = struct.Struct("<QQ")
 _COMMAND_MASK: Final = 7
-_LAST_IN_PAGE: Final = PAGE_SIZE - _REQUEST.size
 _ENOSYS, _EPERM = -int(Errno.ENOSYS), -int(Errno.EPERM)
 _TABLE_UPDATES: Final = frozenset(
     {MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_PT_UPDATE_NO_TRANSLATE}
@@ -61,7 +60,9 @@ def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
 def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of mmu_update for a machine."""
     u8, u64, mod_l1_entry = hypervisor.ram.u8, hypervisor.ram.u64, hypervisor.mod_l1_entry
-    is_l1_of = make_is_l1_of(hypervisor)
+    is_l1_of, frames = make_is_l1_of(hypervisor), hypervisor.frames
+    number, kind, owner_of, type_count = frames.number, frames.type, frames.owner, frames.type_count
+    unpack, last_in_page = _REQUEST.unpack_from, PAGE_SIZE - _REQUEST.size
 
     def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
         """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
@@ -73,9 +74,17 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
         if count == 1 and foreign == DOMID_SELF and not done_pointer:
             # What kernels do most: set one entry of an own L1. No batch is needed for it.
             page = caller.memory.readable.get(requests >> PAGE_SHIFT)
-            if page is not None and requests & PAGE_MASK <= _LAST_IN_PAGE:
-                pointer, value = _REQUEST.unpack_from(u8, page + (requests & PAGE_MASK))
-                if not pointer & _COMMAND_MASK and is_l1_of(caller, pointer >> PAGE_SHIFT):
+            offset = requests & PAGE_MASK
+            if page is not None and offset <= last_in_page:
+                pointer, value = unpack(u8, page + offset)
+                table = pointer >> PAGE_SHIFT
+                if (
+                    not pointer & _COMMAND_MASK
+                    and table < number
+                    and kind[table] == PGT_L1
+                    and owner_of[table] == caller.domid
+                    and type_count[table]
+                ):
                     at = pointer >> 3
                     if value & PRESENT and not (u64[at] ^ value) & CHANGES:
                         u64[at] = value
@@ -196,13 +205,17 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
 @made_hypercall("update_va_mapping")
 def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of update_va_mapping for a machine."""
-    mod_l1_entry, is_l1_of = hypervisor.mod_l1_entry, make_is_l1_of(hypervisor)
+    mod_l1_entry, frames = hypervisor.mod_l1_entry, hypervisor.frames
+    kind, owner_of, type_count = frames.type, frames.owner, frames.type_count
 
     def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
         """Replace the L1 entry that maps a linear address, and flush what is asked for."""
         domain = vcpu.domain
         at = domain.memory.l1_entry_index(address)
-        if at is None or not is_l1_of(domain, at >> 9):
+        if at is None:
+            return EINVAL
+        table = at >> 9
+        if kind[table] != PGT_L1 or owner_of[table] != domain.domid or not type_count[table]:
             return EINVAL
         result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, domain)
         if flush and not result:

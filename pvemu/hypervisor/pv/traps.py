@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.arch_x86 import FLAT_RING3_CS, FLAT_RING3_SS, TI_DPL_MASK, TI_IF
 from pvemu.cpu import exits, flags, layout
-from pvemu.cpu.clock import EXIT_BATCH
 from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.continuation import Continuation
@@ -96,14 +95,8 @@ class PvTraps:
 
     def _returning(self, handle: _Handle) -> _Exit:
         hypervisor, u16 = self._hypervisor, self._hypervisor.ram.u16
-        clock = hypervisor.cpu.clock
-        exits_so_far = clock.exits
 
         def on_exit() -> None:
-            if exits_so_far[0] < EXIT_BATCH:
-                exits_so_far[0] += 1
-            else:
-                clock.charge_exits()
             vcpu = hypervisor.current
             handle(vcpu)
             if 0 < u16[vcpu.info16] < 0x100:

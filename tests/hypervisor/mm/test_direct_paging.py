@@ -11,6 +11,7 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.memory import XENMEM_decrease_reservation, xen_memory_reservation
 from pvemu.hypervisor.audit import Auditor
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import PackedWords
 
 TABLE_LINK = 0x67
@@ -108,9 +109,9 @@ def test_a_list_of_frames_of_any_length_is_interrupted_when_time_is_up(machine: 
     )
     words = PackedWords([XENMEM_decrease_reservation, machine.put(guest, request), 0, 0, 0])
     hypervisor.clock.deadline = hypervisor.clock.now + 100_000
-    hypervisor.call(guest.vcpu, BY_NAME["memory_op"].number, words)
-    assert 0 < guest.vcpu.continuation[0] >> 6 < 1000
-    guest.vcpu.continuation = ()
+    with pytest.raises(Continuation) as stopped:
+        hypervisor.call(guest.vcpu, BY_NAME["memory_op"].number, words)
+    assert 0 < stopped.value.words[0] >> 6 < 1000
 
 
 def test_an_l2_that_only_a_half_looked_through_l3_uses_stays_one_while_it_is_changed(

@@ -9,6 +9,7 @@ from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
+from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.core import OVERHEAD, TIME_SLICE, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.hypercall import PackedWords
@@ -125,10 +126,12 @@ class TwoDomains:
         hypervisor.switch_to(vcpu)
         for _ in range(patience):
             hypervisor.clock.deadline = hypervisor.clock.now + slice_cycles
-            result = hypervisor.call(vcpu, BY_NAME[name].number, PackedWords([*words, *[0] * 5][:5]))
-            if not vcpu.continuation:
+            try:
+                result = hypervisor.call(vcpu, BY_NAME[name].number, PackedWords([*words, *[0] * 5][:5]))
+            except Continuation as stopped:
+                words = (*stopped.words, *words[len(stopped.words) :])
+            else:
                 return result if result < 1 << 31 else result - (1 << 32)
-            words, vcpu.continuation = (*vcpu.continuation, *words[len(vcpu.continuation) :]), ()
         if patience == MOST:
             raise NeverDone(f"{name}{words}")
         return None
