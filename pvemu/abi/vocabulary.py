@@ -7,18 +7,27 @@ from typing import Any, Final
 
 from pvemu.abi import (
     arch_x86,
+    blkif,
     callback,
     console,
+    domctl,
     elfnote,
     event_channel,
     features,
+    grant_table,
+    hvm_op,
     memory,
+    netif,
     nmi,
     physdev,
+    platform,
     sched,
+    sysctl,
     vcpu,
     version,
     xen,
+    xenbus,
+    xs_wire,
 )
 from pvemu.abi.errno import Errno
 from pvemu.abi.hypercalls import BY_NAME
@@ -28,17 +37,26 @@ from pvemu.abi.word import PerWord
 HEADERS: Final[tuple[ModuleType, ...]] = (
     xen,
     arch_x86,
+    blkif,
     callback,
     console,
+    domctl,
     elfnote,
     event_channel,
     features,
+    grant_table,
+    hvm_op,
     memory,
+    netif,
     nmi,
     physdev,
+    platform,
     sched,
+    sysctl,
     vcpu,
     version,
+    xenbus,
+    xs_wire,
 )
 """The modules that hold one public header each."""
 

@@ -20,12 +20,22 @@ INCLUDES = """
 #include <xen/arch-x86/xen-mca.h>
 #include <xen/callback.h>
 #include <xen/elfnote.h>
+#include <xen/domctl.h>
 #include <xen/event_channel.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/params.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
+#include <xen/io/netif.h>
+#include <xen/io/xenbus.h>
+#include <xen/io/xs_wire.h>
 #include <xen/memory.h>
 #include <xen/nmi.h>
 #include <xen/physdev.h>
+#include <xen/platform.h>
 #include <xen/sched.h>
+#include <xen/sysctl.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
 """
@@ -48,21 +58,30 @@ FAMILIES = (
         "XEN_ELFNOTE_",
     ),
     *("XENFEAT_", "PHYSDEVOP_", "MAP_PIRQ_TYPE_", "XENIRQSTAT_", "XENMEM_", "XENMEMF_", "XENMAP", "XENNMI_"),
-    *("XEN_NMIREASON_", "BIND_PIRQ_", "XEN_ELFNOTE_"),
+    *("XEN_NMIREASON_", "BIND_PIRQ_", "XEN_ELFNOTE_", "XenbusState"),
+    *("GNTTAB", "GNTMAP_", "GNTCOPY_", "GNTST_", "GTF_"),
+    *("BLKIF_", "VDISK_", "NETTXF_", "NETRXF_", "NETIF_", "XEN_NETIF_", "XS_", "XENSTORE_"),
 )
 
-# Sub-operations of memory sharing, paging and access, which are for tools on HVM guests; and the spelling for
-# assembly of HYPERVISOR_VIRT_*.
-LEFT_OUT = re.compile(r"XENMEM_((sharing|paging|access)_op|SHARING|FORK)_\w+|__HYPERVISOR_VIRT_\w+")
+# Sub-operations of memory sharing, paging and access, which are for tools on HVM guests; the spelling for
+# assembly of HYPERVISOR_VIRT_*; the control ring of network devices, which our back end doesn't offer; and
+# the messages for GNTST_* and the modes of XS_WRITE_*, which are no numbers.
+LEFT_OUT = re.compile(
+    r"XENMEM_((sharing|paging|access)_op|SHARING|FORK)_\w+|__HYPERVISOR_VIRT_\w+|XEN_NETIF_CTRL\w+"
+    r"|GNTTABOP_error_msgs|XS_WRITE_\w+"
+)
 
 
 def macros(gcc, word: int) -> set[str]:
     listing = gcc(INCLUDES, word, "-E", "-dM")
-    return set(re.findall(r"^#define (\w+)(?= )", listing, re.MULTILINE))
+    defined = set(re.findall(r"^#define (\w+)(?= )", listing, re.MULTILINE))
+    for enumerators in re.findall(r"\benum\s+\w+\s*\{([^}]*)\}", gcc(INCLUDES, word, "-E", "-P")):
+        defined |= set(re.findall(r"(\w+)\s*(?:=[^,]*)?(?:,|$)", enumerators.strip()))
+    return defined
 
 
 def layout_assertions(structure: Structure, word: int) -> Iterator[str]:
-    c_type = f"struct {structure.name}"
+    c_type = f"{'union' if structure.overlaid else 'struct'} {structure.name}"
     yield f"sizeof({c_type}) == {structure.size(word)}"
     for path, offset, size in structure.paths(word):
         yield f"offsetof({c_type}, {path}) == {offset}"
