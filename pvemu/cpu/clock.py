@@ -135,6 +135,9 @@ class CountClock(Clock):
     exit. An instruction counts as `_BYTES_PER_INSTRUCTION` bytes, so times differ from the block clock's,
     but are the same in every run.
 
+    Attributes:
+        instructions: how many have run so far.
+
     Args:
         counter_address: host address of the engine's counter (see calibration.py).
     """
@@ -148,6 +151,7 @@ class CountClock(Clock):
         # The count at which the engine stops stands behind the counter.
         self._stop_at = ctypes.c_uint64.from_address(counter_address + 8)
         self._folded = 0
+        self.instructions = 0
 
     def run(self, engine: Engine, address: int) -> int:
         """Run until stopped, or until the count that reaches the deadline is used up."""
@@ -159,6 +163,7 @@ class CountClock(Clock):
     def fold(self) -> None:
         """Add the instructions run since the last call to the clock."""
         executed = self._counter.value
+        self.instructions += executed - self._folded
         self.charge((executed - self._folded) * _BYTES_PER_INSTRUCTION)
         self._folded = executed
 

@@ -186,6 +186,13 @@ def read_eflags(window: StateWindow) -> int:
     return flags | DF if direction < 0 else flags
 
 
+def eflags_of(state: bytes) -> int:
+    """The same of a state that was saved."""
+    rest, dst, src, src2, operation, direction = _LAZY.unpack_from(state, layout.EFLAGS)
+    flags: int = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
+    return flags | DF if direction < 0 else flags
+
+
 def store_whole(window: StateWindow) -> None:
     """Before the engine is started: it takes all flags from EFLAGS then, and makes the lazy form anew."""
     window.u64[_REST] = read_eflags(window)

@@ -101,6 +101,7 @@ def build_monitor(hypervisor: "Hypervisor", vcpu: Vcpu) -> None:
     ram.u64[l2 << 9] = l1 << PAGE_SHIFT | _HYPERVISOR_FLAGS
     ram.u64[(l1 << 9) + FIRST_RESERVED_GDT_PAGE] = hypervisor.gdt_frame << PAGE_SHIFT | _HYPERVISOR_FLAGS
     vcpu.monitor, vcpu.descriptor_l1 = l4, l1
+    vcpu.own_frames = [l4, l3, l2, l1]
 
 
 def build_xen_gdt_page(ram: Ram, mfn: int) -> None:

@@ -7,8 +7,10 @@ live page tables, base pointers, pins, descriptor tables and allocations. A diff
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from pvemu.abi.grant_table import GNTMAP_device_map, GNTMAP_readonly
 from pvemu.abi.xen import DOMID_IO, DOMID_XEN
 from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT
+from pvemu.hypervisor.grant_map import pin_increment
 from pvemu.memory.frames import (
     NO_OWNER,
     PGT_L1,
@@ -83,12 +85,41 @@ class Auditor:
         for mfn in hypervisor.page_types.demoting:
             self._refer(mfn)
         for domain in hypervisor.domains.values():
-            self._refer(domain.shared_info_frame, PGT_WRITABLE)
+            if domain.shared_info_frame:
+                self._refer(domain.shared_info_frame, PGT_WRITABLE)
+            for mfn in domain.written_pages:
+                self._refer(mfn, PGT_WRITABLE)
             for vcpu in domain.vcpus:
                 if vcpu.cr3:
                     self._refer(vcpu.cr3, PGT_L3)
                 for mfn in (*vcpu.gdt_frames, *vcpu.ldt_pages.values()):
                     self._refer(mfn, PGT_SEG_DESC)
+        self._count_grants()
+
+    def _count_grants(self) -> None:
+        """The frames of grant tables, and what is mapped by handles other than through page tables."""
+        domains = self._hypervisor.domains
+        pins: dict[tuple[int, int], int] = {}
+        for domain in domains.values():
+            table = domain.grant_table
+            for mfn in (*table.frames, *table.status_frames):
+                self._refer(mfn, PGT_WRITABLE)
+            for granter, mapping in table.maptrack.in_use():
+                if domains.get(granter.domid) is not granter:
+                    continue
+                entry = (granter.domid, mapping.ref)
+                pins[entry] = pins.get(entry, 0) + pin_increment(mapping.flags)
+                if mapping.flags & GNTMAP_device_map:
+                    mfn = granter.grant_table.active[mapping.ref].mfn
+                    self._refer(mfn, None if mapping.flags & GNTMAP_readonly else PGT_WRITABLE)
+        kept = {
+            (domain.domid, ref): entry.pin
+            for domain in domains.values()
+            for ref, entry in domain.grant_table.active.items()
+        }
+        if kept != pins:
+            different = sorted(kept.items() ^ pins.items())
+            raise AuditError(f"grants are pinned otherwise than they are mapped: {different}")
 
     def _count_table(self, table: int, kind: int) -> None:
         frames = self._frames

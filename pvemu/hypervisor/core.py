@@ -9,7 +9,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NUMBER
 from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
 from pvemu.cpu import flags, layout
-from pvemu.cpu.clock import CYCLES_PER_SECOND
+from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_COST
 from pvemu.cpu.decode import Decoder
 from pvemu.cpu.processor import ClockKind, Processor
 from pvemu.cpu.state_window import WindowKind
@@ -17,19 +17,24 @@ from pvemu.hypervisor import families
 from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
 from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.domain import Domain
-from pvemu.hypervisor.event_channel import send_virq
+from pvemu.hypervisor.domain_lifecycle import bury
 from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
 from pvemu.hypervisor.pv.bounce import make_bounce
-from pvemu.hypervisor.pv.inject import inject_upcall
+from pvemu.hypervisor.pv.guest_context import load_guest_context
+from pvemu.hypervisor.pv.inject import deliver_nmi, inject_upcall
 from pvemu.hypervisor.pv.l1_entry import make_mod_l1_entry
 from pvemu.hypervisor.pv.ldt import drop_ldt
 from pvemu.hypervisor.pv.page_types import PageTypes
 from pvemu.hypervisor.pv.traps import PvTraps
+from pvemu.hypervisor.runstate import settle_runstate, update_runstate_area
+from pvemu.hypervisor.scheduler import Scheduler
 from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.timers import Timers
+from pvemu.hypervisor.upcall import stop_polling
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.virq import send_virq
 from pvemu.memory.frames import PGT_NONE, Frames
 from pvemu.memory.heap import Heap
 from pvemu.memory.ram import PAGE_SHIFT, Ram
@@ -44,8 +49,8 @@ _LARGE_PAGE_MIB: Final = 2
 #: MiB of machine memory that the domains can't have, in a machine of up to 2 GiB.
 OVERHEAD: Final = _LOW_MEMORY + _XEN_HEAP + _LARGE_PAGE_MIB
 
-TIME_SLICE: Final = 10_000_000
-"""Cycles that a vCPU may run before another one's turn."""
+#: Cycles that a vCPU gets at least: an exit takes EXIT_COST of them, and some must be left to get on with.
+_LEAST_SLICE: Final = 2 * EXIT_COST
 
 _HFLAGS, _EIP = layout.HFLAGS // 4, layout.EIP // 8
 
@@ -66,12 +71,19 @@ class Hypervisor:
         cpu: the physical processor.
         current: the vCPU whose state is on it; loaded: the same, None before the first one is.
         m2p: the machine-to-physical map.
-        domains: by domain id.
+        domains: by domain id, with those that are dying.
+        scheduler: whose turn it is; timers: what happens when.
+        virq_handlers: the domain that gets a global virtual interrupt, where it is not domain 0.
+        pci_devices: segment, bus and function of what domain 0 says it has found.
+        dummy_vcpu_info: machine address of a vcpu_info for vCPUs that have none.
         bounce: enters the guest's kernel at a handler (pv/bounce.py).
         mod_l1_entry: replaces an entry of an L1 (pv/l1_entry.py).
         tlb_is_stale: the processor may still use a translation that was changed.
         counters: how often each hypercall was made, by number.
         console_output: called with what domain 0 writes to the console; console_input: what it can read.
+        between_turns: called before each turn of a vCPU.
+        pass_idle_time: called with how many cycles no vCPU can run for; how many of them it let pass. None:
+            nothing can come in from outside, so the clock may jump.
 
     Args:
         memory: machine memory in MiB, an even number.
@@ -107,9 +119,13 @@ class Hypervisor:
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
         self.console_input = bytearray()
+        self.between_turns: Callable[[], None] = lambda: None
+        self.pass_idle_time: Callable[[int], int | None] = lambda cycles: None
         self.loaded: Vcpu | None = None
         self._pristine = self.cpu.save()
-        self._queue: deque[Vcpu] = deque()
+        self.scheduler = Scheduler(self)
+        self.virq_handlers: dict[int, int] = {}
+        self.pci_devices: set[tuple[int, int, int]] = set()
         self._notices: deque[tuple[Domain, int]] = deque()
         self._entries = families.table(self)
         self._u32, self._u64 = self.cpu.window.u32, self.cpu.window.u64
@@ -138,6 +154,8 @@ class Hypervisor:
         self.gdt_frame = self.allocate_xen_page()
         build_xen_gdt_page(self.ram, self.gdt_frame)
         self.zero_frame = self.allocate_xen_page()
+        self.dummy_vcpu_info = self.allocate_xen_page() << PAGE_SHIFT
+        self.ram.u8[self.dummy_vcpu_info + 1] = 1
 
     def allocate_xen_page(self) -> int:
         """A zeroed frame of the hypervisor's own."""
@@ -151,15 +169,28 @@ class Hypervisor:
         self.frames.share(mfn, domid)
         return mfn
 
+    def free_xen_page(self, mfn: int) -> None:
+        """Take back a frame of the hypervisor's own, shared or not, that nobody refers to any more."""
+        self.flush_stale_tlb()
+        self._xen_heap.free(mfn)
+        self.frames.withhold(mfn)
+
+    @property
+    def free_xen_frames(self) -> int:
+        """How many frames the hypervisor has left for its own needs."""
+        return self._xen_heap.free_frames
+
     def free_domain_page(self, mfn: int) -> None:
         """Take back a frame that nobody refers to any more."""
         owner = self.domains.get(self.frames.owner[mfn])
-        if owner is not None:
-            owner.pages -= 1
         self.flush_stale_tlb()
         self.m2p.forget(mfn)
         self.before_write(mfn)
         self.heap.free(mfn)
+        if owner is not None:
+            owner.pages -= 1
+            if owner.is_torn_down:
+                bury(owner)
 
     def before_write(self, mfn: int) -> None:
         """Must be called before a frame that guest code may lie in is written by the hypervisor."""
@@ -230,15 +261,24 @@ class Hypervisor:
         self.domains[domain.domid] = domain
 
     def make_runnable(self, vcpu: Vcpu) -> None:
-        """Put a vCPU at the end of the run queue, if it is not there and can run."""
-        if vcpu.runnable and vcpu not in self._queue:
-            self._queue.append(vcpu)
+        """Let a vCPU wait for its turn, if it can run."""
+        settle_runstate(vcpu)
+        self.scheduler.add(vcpu)
 
     def wake(self, vcpu: Vcpu) -> None:
         """An event is pending for a vCPU: it need not wait any longer."""
         if vcpu.blocked:
             vcpu.blocked = False
+            if vcpu.polls_for is not None:
+                stop_polling(vcpu)
             self.make_runnable(vcpu)
+
+    def unload(self, domain: Domain) -> None:
+        """Take a domain's vCPU off the processor, so that nothing there leads to its memory."""
+        if self.loaded is not None and self.loaded.domain is domain:
+            self.loaded.saved = self.cpu.save()
+            self.loaded = None
+            self.cpu.load(self._pristine)
 
     def reschedule(self) -> None:
         """Leave the guest after this exit and choose anew who runs."""
@@ -253,44 +293,55 @@ class Hypervisor:
     def run(self, until: int) -> End:
         """Run all domains until they have shut down, or the clock has reached cycle `until`."""
         while True:
+            self.between_turns()
             self._deliver_notices()
             self.timers.run_expired(self.clock.now)
-            if all(domain.has_shut_down for domain in self.domains.values() if domain.vcpus):
+            if all(domain.has_stopped for domain in self.domains.values() if domain.vcpus):
                 return End.ALL_DOWN
             if self.clock.now >= until:
                 return End.DEADLINE
-            vcpu = self._next_vcpu()
+            vcpu = self.scheduler.take()
             if vcpu is None:
-                if self._notices:
+                if self._notices or self._pass_idle_time(until):
                     continue
-                expiry = self.timers.next_expiry()
-                if expiry is None:
-                    return End.IDLE
-                self.clock.now = max(self.clock.now, min(expiry, until))
-                continue
+                return End.IDLE
             self._run_slice(vcpu, until)
 
-    def _next_vcpu(self) -> Vcpu | None:
-        while self._queue:
-            vcpu = self._queue.popleft()
-            if vcpu.runnable:
-                return vcpu
-        return None
+    def _pass_idle_time(self, until: int) -> bool:
+        """Nobody can run: move the clock to the next timer; False if there is nothing to wait for."""
+        expiry = self.timers.next_expiry()
+        cycles = max(min(until, until if expiry is None else expiry) - self.clock.now, 0)
+        passed = self.pass_idle_time(cycles)
+        if passed is None:
+            if expiry is None:
+                return False
+            passed = cycles
+        self.clock.now += passed
+        return True
 
     def _run_slice(self, vcpu: Vcpu, until: int) -> None:
         now = self.clock.now
         self.switch_to(vcpu)
+        if vcpu.entry_context is not None:
+            load_guest_context(vcpu)
+        end = self.scheduler.start(vcpu, now)
         update_time(vcpu, now)
-        self._run_periodic_timer(vcpu, now)
+        if vcpu.runstate_area:
+            update_runstate_area(vcpu)
+        self.run_periodic_timer(vcpu)
+        if vcpu.nmi_pending:
+            deliver_nmi(vcpu)
         self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
         expiry = self.timers.next_expiry()
-        self.clock.deadline = min(until, now + TIME_SLICE, until if expiry is None else expiry)
+        end = min(until, end, until if expiry is None else expiry)
+        self.clock.deadline = max(end, now + _LEAST_SLICE)
         vcpu.preempted = False
         if vcpu.runnable:
             vcpu.preempted = self.cpu.run()
-        if vcpu.periodic_timer is not None:
-            vcpu.periodic_timer.cancel()
-        self.make_runnable(vcpu)
+        vcpu.periodic_timer.cancel()
+        self.scheduler.stop(vcpu)
+        if vcpu.runstate_area and self.loaded is vcpu:
+            update_runstate_area(vcpu)
 
     def switch_to(self, vcpu: Vcpu) -> None:
         """Load a vCPU onto the processor, after saving the one that was there."""
@@ -302,15 +353,16 @@ class Hypervisor:
         self.cpu.load(vcpu.saved or self._pristine)
         vcpu.domain.memory.set_root(vcpu.cr3 or None)
 
-    def _run_periodic_timer(self, vcpu: Vcpu, now: int) -> None:
+    def run_periodic_timer(self, vcpu: Vcpu) -> None:
         """The periodic timer runs only while its vCPU does; a tick that was missed comes now."""
-        if not vcpu.periodic_period or not vcpu.timer_port or vcpu.periodic_timer is None:
+        if not vcpu.periodic_period or (VIRQ_TIMER, vcpu.id) not in vcpu.domain.virq_ports:
             return
-        period = self.cycle_of(vcpu.periodic_period)
+        now, period = self.clock.now, self.cycle_of(vcpu.periodic_period)
         if now >= vcpu.last_tick + period:
             vcpu.last_tick = now - (now - vcpu.last_tick) % period
             send_virq(vcpu, VIRQ_TIMER)
         vcpu.periodic_timer.set(vcpu.last_tick + period)
+        self.shorten_slice()
 
     def _deliver_notices(self) -> None:
         while self._notices:

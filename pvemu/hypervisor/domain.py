@@ -1,24 +1,45 @@
 """A domain: a guest with its memory, its vCPUs and its event channels."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE
+from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE, XEN_LEGACY_MAX_VCPUS
 from pvemu.abi.sched import SHUTDOWN_crash
-from pvemu.abi.xen import DOMID_FIRST_RESERVED, DOMID_SELF, SIF_INITDOMAIN, SIF_PRIVILEGED, shared_info
+from pvemu.abi.xen import (
+    DOMID_FIRST_RESERVED,
+    DOMID_SELF,
+    SIF_INITDOMAIN,
+    SIF_PRIVILEGED,
+    VIRQ_DOM_EXC,
+    shared_info,
+)
 from pvemu.hypervisor.crash_report import report_crash
+from pvemu.hypervisor.event_2l import TwoLevel
+from pvemu.hypervisor.event_ports import CallDelivery, Delivery, first_bucket
+from pvemu.hypervisor.grant_table import GrantTable
 from pvemu.hypervisor.iomem import iomem_flags, iomem_refusal
+from pvemu.hypervisor.runstate import settle_runstate
+from pvemu.hypervisor.scheduler import DEFAULT_WEIGHT
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.virq import send_global_virq
+from pvemu.hypervisor.watchdog import Watchdogs
 from pvemu.memory.guest import GuestMemory
+from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.page_tables import COMPAT
 from pvemu.memory.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
-    from pvemu.hypervisor.event_channel import EventChannel
 
 #: Bytes of a guest word: 32-bit guests only, so far.
 WORD32 = 4
+
+#: The last event port of an unprivileged domain, as xl makes it.
+MAX_EVENT_PORT: Final = 1023
+MOST_PORTS: Final = (1 << 31) - 1
+#: Device interrupts that domains can name (asked of real Xen on a PC with 24 of them).
+_PIRQS: Final = 56
+_PIRQS_PRIVILEGED: Final = 208
 
 
 class Domain:
@@ -30,7 +51,20 @@ class Domain:
         pages: frames that it owns by allocation; max_pages: how many it may have.
         shutdown_reason: a SHUTDOWN_* number once it has shut down, else None.
         vm_assist: the assists it has switched on, a bit for each VMASST_TYPE_*.
-        channels: its event channels by port.
+        channels: its event channels by port; events: how it is told of them;
+            polling: vCPUs that poll for one.
+        virq_ports: the ports of its virtual interrupts, by interrupt and vCPU (0 for a global one).
+        max_event_port: the last port it may bind; lowest_free_port: none below is free; next_reset_port:
+            where EVTCHNOP_reset goes on that was stopped, else 0.
+        nr_pirqs: how many device interrupts it can name; pirqs: those that are mapped for it, and to what;
+            pirq_eoi_frame: its page of a bit for each; unmasks_at_eoi: their end unmasks the port.
+        grant_table: what it grants to others, and what it has mapped of theirs.
+        written_pages: its frames that the hypervisor writes by itself (guest_page.py).
+        pause_count: how often a privileged domain has paused it.
+        weight, cap: its share of the processor beside others, and the most of it in percent (0: no limit).
+        is_dying: it is being destroyed, up to frame `relinquished`; is_torn_down: it only waits for others
+            to give back what is its.
+        handle: its UUID, 16 bytes; has_vcpus: a toolstack has asked for its vCPUs.
         on_event: called with the port of an event, for a domain that lives outside the machine.
     """
 
@@ -50,9 +84,32 @@ class Domain:
         self.shutdown_reason: int | None = None
         self._announced_reason: int | None = None
         self.vm_assist = 0
-        self.channels: list[EventChannel] = []
+        self.channels = first_bucket()
+        self.virq_ports: dict[tuple[int, int], int] = {}
+        self.polling: list[Vcpu] = []
+        self.max_event_port = MOST_PORTS if privileged else MAX_EVENT_PORT
+        self.lowest_free_port = 1
+        self.next_reset_port = 0
+        self.nr_pirqs = _PIRQS_PRIVILEGED if privileged else _PIRQS
+        self.pirqs: dict[int, int] = {}
+        self.pirq_eoi_frame: int | None = None
+        self.unmasks_at_eoi = False
+        self.grant_table = GrantTable(self)
+        if is_ordinary and not self.grant_table.grow(1):
+            hypervisor.free_xen_page(self.shared_info_frame)
+            raise OutOfFrames
+        self.written_pages: list[int] = []
+        self.pause_count = 0
+        self.weight, self.cap = DEFAULT_WEIGHT, 0
+        self.is_dying = self.is_torn_down = False
+        self.relinquished = 0
+        self.handle = bytes(16)
+        self.has_vcpus = bool(vcpus)
         self.on_event: Callable[[int], None] | None = None
-        self.vcpus = [Vcpu(self, number) for number in range(vcpus)]
+        self.vcpus: list[Vcpu] = []
+        self.vcpus += (Vcpu(self, number) for number in range(vcpus))
+        self.events: Delivery = TwoLevel(self) if is_ordinary and vcpus else CallDelivery(self)
+        self.watchdogs = Watchdogs(self)
 
     @classmethod
     def without_vcpus(cls, hypervisor: "Hypervisor", domid: int) -> "Domain":
@@ -68,6 +125,11 @@ class Domain:
         return self.shutdown_reason is not None
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether none of its vCPUs will run again of itself: it has shut down, or is being destroyed."""
+        return self.shutdown_reason is not None or self.is_dying
+
+    @property
     def start_flags(self) -> int:
         """The SIF_* flags of its start_info."""
         return SIF_PRIVILEGED | SIF_INITDOMAIN if self.privileged else 0
@@ -81,14 +143,30 @@ class Domain:
         return iomem_flags(entry, mfn) if self.privileged else iomem_refusal(mfn)
 
     def vcpu_info_address(self, vcpu_id: int) -> int:
-        """Machine address of a vCPU's part of the shared_info page."""
+        """Machine address of a vCPU's part of the shared_info page; beyond the last, of a dummy."""
+        if vcpu_id >= XEN_LEGACY_MAX_VCPUS:
+            return self.hypervisor.dummy_vcpu_info
         return self.shared_info + shared_info.offset(f"vcpu_info[{vcpu_id}]", self.word)
 
     def shutdown(self, reason: int) -> None:
-        """Stop the domain for good, with a SHUTDOWN_* reason unless one was announced before."""
+        """Stop the domain, with a SHUTDOWN_* reason unless one was announced before."""
         if self.shutdown_reason is None:
             self.shutdown_reason = reason if self._announced_reason is None else self._announced_reason
+            for vcpu in self.vcpus:
+                settle_runstate(vcpu)
+            send_global_virq(self.hypervisor, VIRQ_DOM_EXC)
             self.hypervisor.reschedule()
+
+    def resume(self) -> None:
+        """Let a domain go on that has shut down (a suspended one, after its suspend was given up)."""
+        self.shutdown_reason = self._announced_reason = None
+        for vcpu in self.vcpus:
+            self.hypervisor.make_runnable(vcpu)
+
+    @property
+    def announced_reason(self) -> int | None:
+        """The SHUTDOWN_* reason that was named in advance."""
+        return self._announced_reason
 
     def announce_shutdown(self, reason: int) -> None:
         """Say for which reason the domain is going to stop; the first word counts."""

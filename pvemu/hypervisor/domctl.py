@@ -6,23 +6,28 @@ foreign mappings and for event channels of domain 0.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_DS, XEN_LEGACY_MAX_VCPUS
-from pvemu.abi.errors import GrantRefused, PvemuError
-from pvemu.abi.xen import VIRQ_TIMER
+from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_DS
+from pvemu.abi.errors import PvemuError
+from pvemu.abi.grant_table import GNTTAB_NR_RESERVED_ENTRIES
 from pvemu.cpu import flags, layout
-from pvemu.hypervisor import event_channel
-from pvemu.hypervisor.address_space import build_monitor, load_descriptor_registers, map_gdt
+from pvemu.hypervisor import domain_lifecycle, event_channel
+from pvemu.hypervisor.address_space import load_descriptor_registers
+from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.core import Hypervisor
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.grant_access import GrantAccess
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT
 from pvemu.hypervisor.pv.mm import new_guest_cr3
-from pvemu.hypervisor.time import DEFAULT_PERIOD, update_time, write_wallclock
-from pvemu.hypervisor.timers import Timer
+from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L3
 from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.ram import PAGE_SHIFT
+
+#: A deadline that is never reached.
+NEVER: Final = 1 << 62
 
 _DATA_SEGMENTS = (layout.ES, layout.SS, layout.DS, layout.FS, layout.GS)
 
@@ -49,24 +54,39 @@ class Domctl:
         self._hypervisor = hypervisor
         self._caller = None if domid is None else hypervisor.domains[domid]
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._grants: GrantAccess | None = None
 
     # --- domains ---------------------------------------------------------------------------------
 
     def create_domain(self, domid: int, *, privileged: bool, pages: int, vcpus: int = 1) -> Domain:
         """Make a domain with as many vCPUs, that may have up to `pages` frames; none of it runs yet."""
-        hypervisor = self._hypervisor
-        domain = Domain(hypervisor, domid, privileged=privileged, max_pages=pages, vcpus=vcpus)
-        for vcpu_id in range(XEN_LEGACY_MAX_VCPUS):
-            hypervisor.ram.u8[domain.vcpu_info_address(vcpu_id) + 1] = 1
-        write_wallclock(domain, hypervisor.wallclock)
-        for vcpu in domain.vcpus:
-            build_monitor(hypervisor, vcpu)
-            map_gdt(hypervisor, vcpu)
-            vcpu.periodic_period = DEFAULT_PERIOD
-            vcpu.singleshot_timer = Timer(hypervisor.timers, _timer_event(vcpu))
-            vcpu.periodic_timer = Timer(hypervisor.timers, hypervisor.reschedule)
-        hypervisor.add_domain(domain)
-        return domain
+        try:
+            return domain_lifecycle.create_domain(
+                self._hypervisor, domid, privileged=privileged, pages=pages, vcpus=vcpus
+            )
+        except OutOfFrames as none_left:
+            raise PvemuError(
+                f"the hypervisor has no memory of its own left for {vcpus} more vCPUs: "
+                "give this domain fewer, or end another one"
+            ) from none_left
+
+    def pause(self, domain: Domain) -> None:
+        """Stop a domain, until it has been unpaused as often as paused."""
+        domain_lifecycle.pause(domain)
+
+    def unpause(self, domain: Domain) -> None:
+        """Let a paused domain go on; one that is not paused goes on anyway."""
+        domain_lifecycle.unpause(domain)
+
+    def destroy(self, domain: Domain) -> None:
+        """End a domain, and take back all it had: ports, grants, frames.
+
+        It stays in the machine's list as long as another domain holds frames of it.
+        """
+        clock = self._hypervisor.clock
+        deadline, clock.deadline = clock.deadline, NEVER
+        domain_lifecycle.destroy(domain)
+        clock.deadline = deadline
 
     def populate_physmap(self, domain: Domain, pages: int) -> list[int]:
         """Give a domain frames for its pfns from 0 up; their mfns.
@@ -99,9 +119,27 @@ class Domctl:
     def pin_root(self, domain: Domain, mfn: int) -> None:
         """Validate and pin a domain's L3 with all that hangs below it."""
         types = self._hypervisor.page_types
-        if types.get_page_and_type(mfn, domain, PGT_L3):
+        # No guest runs meanwhile, so time may well be up: it goes on at once where it was stopped.
+        while (failure := types.get_page_and_type(mfn, domain, PGT_L3)) == RESTART:
+            pass
+        if failure:
             raise PvemuError("the boot page tables of the domain are not valid")
         self._hypervisor.frames.pinned[mfn] = 1
+
+    def seed_grant(self, domain: Domain, reference: int, mfn: int) -> None:
+        """Grant one of a new domain's frames to domain 0 (Xen's tools: xc_dom_gnttab_seed).
+
+        It is meant for GNTTAB_RESERVED_CONSOLE and GNTTAB_RESERVED_XENSTORE. The guest finds the entry there
+        when it asks for its table.
+
+        Raises:
+            PvemuError: no reserved reference, or another domain's frame.
+        """
+        if not 0 <= reference < GNTTAB_NR_RESERVED_ENTRIES:
+            raise PvemuError(f"grant reference {reference} is not one that tools may use")
+        if self._hypervisor.frames.owner[mfn] != domain.domid:
+            raise PvemuError(f"machine frame {mfn:x} does not belong to domain {domain.domid}")
+        domain.grant_table.seed(reference, 0, mfn)
 
     def start(self, vcpu: Vcpu, state: StartState) -> None:
         """Load the registers with which a vCPU begins, and let it run."""
@@ -121,6 +159,7 @@ class Domctl:
             raise PvemuError("the boot page tables of the domain are not valid")
         cpu.set_root(vcpu.monitor << PAGE_SHIFT)
         vcpu.kernel_selector, vcpu.kernel_stack = FLAT_RING1_DS, state.esp
+        vcpu.is_initialised = vcpu.online = True
         update_time(vcpu, hypervisor.tsc())
         hypervisor.make_runnable(vcpu)
 
@@ -149,9 +188,17 @@ class Domctl:
         self._handlers[local] = handler
         return local
 
+    def bind_virq(self, virq: int, handler: Callable[[], None]) -> int:
+        """Have `handler` called for a global virtual interrupt (VIRQ_DOM_EXC...); the caller's port."""
+        local = event_channel.bind_virq(self.caller, virq, 0)
+        self._handlers[local] = handler
+        return local
+
     def notify(self, port: int) -> None:
         """Ring one of the caller's ports; one that is no more bound is no error."""
         if port in self._handlers:
+            if self._grants is not None:
+                self._grants.forget_written_code()
             event_channel.send(self.caller, port)
 
     def close_port(self, port: int) -> None:
@@ -161,24 +208,26 @@ class Domctl:
 
     def map_grant(self, domid: int, reference: int, *, writable: bool) -> tuple[int, memoryview]:
         """Map a frame that a domain grants to the caller: a handle to unmap it by, and its bytes."""
-        raise GrantRefused(-1)
+        return self._own_grants().map(domid, reference, writable=writable)
 
     def unmap_grant(self, handle: int) -> None:
-        """Give a mapped grant back."""
+        """Give a mapped grant back; one that is none is no error."""
+        self._own_grants().unmap(handle)
 
     def copy_from_grant(self, domid: int, reference: int, offset: int, size: int) -> bytes:
-        """Bytes out of a granted frame (GNTTABOP_copy)."""
-        raise GrantRefused(-1)
+        """Bytes out of a granted frame (GNTTABOP_copy); raises GrantRefused."""
+        return self._own_grants().copy_from(domid, reference, offset, size)
 
     def copy_to_grant(self, domid: int, reference: int, offset: int, data: bytes) -> None:
-        """Bytes into a granted frame (GNTTABOP_copy)."""
-        raise GrantRefused(-1)
+        """Bytes into a granted frame (GNTTABOP_copy); raises GrantRefused."""
+        self._own_grants().copy_to(domid, reference, offset, data)
+
+    def _own_grants(self) -> GrantAccess:
+        if self._grants is None:
+            self._grants = GrantAccess(self.caller)
+        return self._grants
 
     def _on_event(self, port: int) -> None:
         handler = self._handlers.get(port)
         if handler is not None:
             handler()
-
-
-def _timer_event(vcpu: Vcpu) -> Callable[[], None]:
-    return lambda: event_channel.send_virq(vcpu, VIRQ_TIMER)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pvemu.abi.xen import shared_info, vcpu_info
 from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.memory.guest import GuestFault
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -18,10 +19,12 @@ NANOSECONDS_PER_SECOND: Final = 1_000_000_000
 DEFAULT_PERIOD: Final = 10_000_000
 
 _TIME: Final = vcpu_info.offset("time", 4)
+_TIME_SIZE: Final = 32
 #: tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags.
 _FIELDS: Final = struct.Struct("<QQIbB")
 _FIELDS_OFFSET: Final = 8
 _WALLCLOCK: Final = shared_info.offset("wc_version", 4)
+_WALLCLOCK_HIGH: Final = shared_info.offset("arch.wc_sec_hi", 4)
 
 
 def _scale() -> tuple[int, int]:
@@ -38,14 +41,31 @@ _MULTIPLIER, _SHIFT = _scale()
 
 
 def update_time(vcpu: Vcpu, now: int) -> None:
-    """Write the current cycle and system time into the vCPU's vcpu_time_info; its version moves by 2."""
+    """Write the current cycle and system time into the vCPU's vcpu_time_info; its version moves by 2.
+
+    The guest's own copy (VCPUOP_register_vcpu_time_memory_area) gets the same, if it can be written.
+    """
     ram = vcpu.domain.hypervisor.ram
     at = vcpu.info + _TIME
     version = ram.u32[at >> 2]
     _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, now, now, _MULTIPLIER, _SHIFT, 0)
-    ram.u32[at >> 2] = (version + 2) & 0xFFFFFFFF
+    # An odd one, which only the guest can have written, is made even.
+    ram.u32[at >> 2] = ((version | 1) + 1 if version & 1 else version + 2) & 0xFFFFFFFF
+    if vcpu.time_area:
+        try:
+            vcpu.domain.memory.copy_to_guest(vcpu.time_area, bytes(ram.u8[at : at + _TIME_SIZE]))
+        except GuestFault:
+            return
 
 
-def write_wallclock(domain: "Domain", seconds: int) -> None:
-    """Write the Unix time at system time 0 into the domain's shared_info."""
-    struct.pack_into("<III", domain.hypervisor.ram.u8, domain.shared_info + _WALLCLOCK, 2, seconds, 0)
+def write_wallclock(domain: "Domain", seconds: int, nanoseconds: int = 0) -> None:
+    """Write the Unix time at system time 0 into the domain's shared_info; its version moves to the next even.
+
+    Args:
+        seconds: 64 bits of them; nanoseconds: the rest.
+    """
+    ram = domain.hypervisor.ram
+    at = domain.shared_info + _WALLCLOCK
+    version = ((ram.u32[at >> 2] | 1) + 1) & 0xFFFFFFFF
+    struct.pack_into("<III", ram.u8, at, version, seconds & 0xFFFFFFFF, nanoseconds)
+    ram.u32[domain.shared_info + _WALLCLOCK_HIGH >> 2] = seconds >> 32 & 0xFFFFFFFF

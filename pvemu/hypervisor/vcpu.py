@@ -1,8 +1,12 @@
 """A virtual CPU: what Xen keeps of it besides the registers."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pvemu.abi.xen import VIRQ_TIMER
+from pvemu.hypervisor.runstate import Runstate
+from pvemu.hypervisor.scheduler import INITIAL_CREDIT
 from pvemu.hypervisor.timers import Timer
+from pvemu.hypervisor.virq import send_virq
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -38,15 +42,24 @@ class Vcpu:
 
     Attributes:
         saved: its processor state while it is not the one that is loaded.
-        online: it has been brought up; blocked: it waits for an event; preempted: it last left the
-            processor because its time was up, not by its own doing.
+        is_initialised: it has registers; online: it has been brought up; blocked: it waits for an event;
+            preempted: it last left the processor because its time was up, not by its own doing.
         info: machine address of its vcpu_info; info16: the same as an index of 16-bit words, where
-            pending and mask are read at once.
+            pending and mask are read at once; info_frame: the guest's frame that it was moved to, or None.
         kernel_selector, kernel_stack: the stack on which traps from ring 3 are delivered.
         cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it.
+        own_frames: the frames that monitor consists of.
         ldt_pages: machine frames of the pages of the LDT that the processor has used.
         debugreg: DR0 to DR7 as the guest set them.
-        iopl: virtual I/O privilege level, 0 to 3.
+        iopl: virtual I/O privilege level, 0 to 3; io_bitmap, io_ports: virtual address of a map of ports that
+            it may use all the same, and how many of them the map is for.
+        entry_context: its first registers (vcpu_guest_context) until it gets the processor.
+        nmi_pending, nmi_masked: an NMI is to be delivered; none is until the guest returns from the last.
+        polls_for: the port that it polls for (upcall.py), None when it does not.
+        runstate_area, time_area: where its guest wants copies of runstate and time; 0 for nowhere.
+        credit, is_queued, has_yielded: the scheduler's.
+        pinned_override: domain 0 has pinned it (SCHEDOP_pin_override).
+        pause_count: how often it alone is paused.
     """
 
     def __init__(self, domain: "Domain", vcpu_id: int) -> None:
@@ -54,11 +67,12 @@ class Vcpu:
         self.id = vcpu_id
         self.name = f"d{domain.domid}v{vcpu_id}"
         self.saved: bytes | None = None
-        self.online = vcpu_id == 0
+        self.online = self.is_initialised = False
         self.blocked = False
         self.preempted = False
         self.info = domain.vcpu_info_address(vcpu_id)
         self.info16 = self.info >> 1
+        self.info_frame: int | None = None
 
         self.traps: list[TrapHandler] = [NO_HANDLER] * TRAP_VECTORS
         self.event_callback = NO_CALLBACK
@@ -74,6 +88,7 @@ class Vcpu:
         self.task_switched = False
         self.monitor = 0
         self.descriptor_l1 = 0
+        self.own_frames: list[int] = []
         self.gdt_frames: list[int] = []
         self.gdt_entries = 0
         self.ldt_base = 0
@@ -81,13 +96,26 @@ class Vcpu:
         self.ldt_pages: dict[int, int] = {}
         self.debugreg = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self.iopl = 0
+        self.io_bitmap = self.io_ports = 0
+        self.nmi_pending = self.nmi_masked = False
 
         self.in_multicall = False
-        self.singleshot_timer: Timer | None = None
-        self.periodic_timer: Timer | None = None
+        self.entry_context: Any = None
+        timers = domain.hypervisor.timers
+        self.singleshot_timer = Timer(timers, lambda: send_virq(self, VIRQ_TIMER))
+        self.periodic_timer = Timer(timers, domain.hypervisor.reschedule)
+        self.poll_timer = Timer(timers, lambda: domain.hypervisor.wake(self))
         self.periodic_period = 0
         self.last_tick = 0
-        self.timer_port = 0
+        self.polls_for: int | None = None
+        self.runstate = Runstate(domain.hypervisor.system_time())
+        self.runstate_area = 0
+        self.time_area = 0
+        self.credit = INITIAL_CREDIT
+        self.is_queued = False
+        self.has_yielded = False
+        self.pinned_override = False
+        self.pause_count = 0
 
     def __repr__(self) -> str:
         return self.name
@@ -95,4 +123,7 @@ class Vcpu:
     @property
     def runnable(self) -> bool:
         """Whether it may be given the processor."""
-        return self.online and not self.blocked and not self.domain.has_shut_down
+        domain = self.domain
+        return self.online and not (
+            self.blocked or self.pause_count or domain.pause_count or domain.has_shut_down
+        )

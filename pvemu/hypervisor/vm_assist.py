@@ -28,6 +28,8 @@ _VALID: Final = frozenset(
         VMASST_TYPE_runstate_update_flag,
     }
 )
+#: The same as bits.
+VALID_ASSISTS: Final = sum(1 << kind for kind in _VALID)
 
 
 @hypercall("vm_assist")

@@ -48,6 +48,10 @@ class Heap:
             self._frames.assign(mfn, domid)
         return self.first + at
 
+    def free_between(self, first: int, end: int) -> int:
+        """How many of the frames from `first` up to but not including `end` are free."""
+        return self._free.count(1, max(first - self.first, 0), max(end - self.first, 0))
+
     def free(self, mfn: int) -> None:
         """Take a frame back; nothing of what it held can be seen by its next owner."""
         self._frames.release(mfn)

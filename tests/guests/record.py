@@ -22,6 +22,10 @@ EXAMPLES = ROOT / "examples"
 GOLDEN = ROOT / "tests/golden/guests"
 #: Sources with a number of cases, each of which ends the domain.
 FATAL = ("fatal", "xsa-183")
+#: Sources that want more than one vCPU.
+VCPUS = {"smp": 2, "own_vcpus": 2}
+#: Sources that want what RUN has not: a xenstore that knows more than a domain's number, disks.
+SERVED = ("disk", "xenbus")
 
 POWEROFF, CRASH = 0, 3
 # What Xen logs about a domain that it ends: a trap without a handler, or the place in its source.
@@ -44,8 +48,28 @@ def boot(run: str, elf: bytes, *options: str) -> tuple[int, str]:
 def record_text(run: str, source: Path, target: Path) -> None:
     """Record a guest that powers off."""
     elf = assemble_file(source).elf
-    status, text = boot(run, elf)
-    if (status, text) != boot(run, elf, "--domu") or status != POWEROFF:
+    options = ("--vcpus", str(VCPUS.get(source.stem, 1)))
+    status, text = boot(run, elf, *options)
+    if (status, text) != boot(run, elf, *options, "--domu") or status != POWEROFF:
+        sys.exit(f"{source.name}: domain 0 and domU differ, or the guest did not power off")
+    target.write_text(text)
+
+
+def record_kinds(run: str, source: Path, target: Path) -> None:
+    """Record a guest that is answered otherwise as domain 0 than as a domU: a file for each."""
+    elf = assemble_file(source, include_paths=[PROBES]).elf
+    for kind, options in (("dom0", ()), ("domu", ("--domu",))):
+        status, text = boot(run, elf, *options)
+        if status != POWEROFF:
+            sys.exit(f"{source.name} as {kind}: no poweroff")
+        target.with_name(f"{source.stem}-{kind}.txt").write_text(text)
+
+
+def record_two_vcpus(run: str, source: Path, target: Path) -> None:
+    """Record a guest that has two vCPUs."""
+    elf = assemble_file(source, include_paths=[PROBES]).elf
+    status, text = boot(run, elf, "--vcpus", "2")
+    if (status, text) != boot(run, elf, "--vcpus", "2", "--domu") or status != POWEROFF:
         sys.exit(f"{source.name}: domain 0 and domU differ, or the guest did not power off")
     target.write_text(text)
 
@@ -78,15 +102,23 @@ def _reason(log: str) -> str:
     return "nothing"
 
 
+#: Folders of guests that are recorded in a way of their own.
+FOLDERS = {"by_kind": record_kinds, "two_vcpus": record_two_vcpus}
+
+
 def main(run: str, names: list[str]) -> None:
     """Record what is named, or all that has been recorded before."""
     for source in [*EXAMPLES.glob("*.gk"), *PROBES.rglob("*.gk")]:
         in_probes = source.is_relative_to(PROBES)
         folder = GOLDEN / source.parent.relative_to(PROBES) if in_probes else EXAMPLES / "expected"
         target = folder / f"{source.stem}.{'tsv' if source.stem in FATAL else 'txt'}"
-        if source.stem in names or (not names and target.exists()):
+        if source.stem in SERVED:
+            continue
+        known = target.exists() or target.with_name(f"{source.stem}-dom0.txt").exists()
+        if source.stem in names or (not names and known):
             print(source.name, file=sys.stderr)
-            (record_fatal if source.stem in FATAL else record_text)(run, source, target)
+            record = record_fatal if source.stem in FATAL else FOLDERS.get(source.parent.name, record_text)
+            record(run, source, target)
 
 
 if __name__ == "__main__":

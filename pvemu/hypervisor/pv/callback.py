@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from pvemu.abi.arch_x86 import FLAT_RING1_CS
 from pvemu.abi.callback import (
     CALLBACKF_mask_events,
     CALLBACKOP_register,
@@ -18,10 +17,10 @@ from pvemu.abi.callback import (
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.nmi_op import register_nmi_callback, unregister_nmi_callback
 from pvemu.hypervisor.pv.traps import guest_selector
-from pvemu.hypervisor.vcpu import NO_HANDLER, Callback, TrapHandler, Vcpu
+from pvemu.hypervisor.vcpu import Callback, Vcpu
 
-_NMI: Final = 2
 #: The callbacks of a 32-bit guest and where each is kept.
 _PLACES: Final = {
     CALLBACKTYPE_event: "event_callback",
@@ -33,7 +32,7 @@ _PLACES: Final = {
 
 def _register(vcpu: Vcpu, kind: int, selector: int, address: int, masks_events: bool) -> int:
     if kind == CALLBACKTYPE_nmi:
-        vcpu.traps[_NMI] = TrapHandler(FLAT_RING1_CS, address, 0, masks_events=True)
+        register_nmi_callback(vcpu, address)
     elif kind in _PLACES:
         setattr(vcpu, _PLACES[kind], Callback(guest_selector(selector), address, masks_events))
     else:
@@ -47,7 +46,7 @@ def _unregister(vcpu: Vcpu, kind: int) -> int:
         raise HypercallError(Errno.EINVAL)
     if kind != CALLBACKTYPE_nmi:
         raise HypercallError(Errno.ENOSYS)
-    vcpu.traps[_NMI] = NO_HANDLER
+    unregister_nmi_callback(vcpu)
     return 0
 
 

@@ -24,6 +24,15 @@ def set_gdt(vcpu: Vcpu, frame_list: int, entries: int) -> int:
     number = -(-entries // _ENTRIES_PER_FRAME)
     raw = domain.memory.copy_from_guest(frame_list, number * 4) if number else b""
     frames = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4)]
+    install_gdt(vcpu, frames, entries)
+    return 0
+
+
+def install_gdt(vcpu: Vcpu, frames: list[int], entries: int) -> None:
+    """Make frames of the domain a vCPU's GDT, and let go of the old one; raises HypercallError(EINVAL)."""
+    if entries > FIRST_RESERVED_GDT_ENTRY:
+        raise HypercallError(Errno.EINVAL)
+    domain = vcpu.domain
     hypervisor = domain.hypervisor
     types = hypervisor.page_types
     for taken, mfn in enumerate(frames):
@@ -37,7 +46,6 @@ def set_gdt(vcpu: Vcpu, frame_list: int, entries: int) -> int:
     hypervisor.flush_tlb()
     for mfn in old:
         types.put_page_and_type(mfn)
-    return 0
 
 
 @hypercall("update_descriptor")

@@ -136,6 +136,11 @@ def _read_control(vcpu: Vcpu, number: int) -> int | None:
     return {2: vcpu.cr2, 4: vcpu.cr4}.get(number)
 
 
+def fixed_cr4(value: int) -> int:
+    """CR4 with what a guest may choose in it, and the rest as it always is."""
+    return INITIAL_CR4 | value & _CR4_CHOICES
+
+
 def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
     if number == 0:
         if (value ^ GUEST_CR0) & ~_CR0_TS:
@@ -147,7 +152,7 @@ def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
     elif number == 3:
         return new_guest_cr3(vcpu, (value >> 12 | value << 20) & _LOW) == 0
     elif number == 4:
-        vcpu.cr4 = INITIAL_CR4 | value & _CR4_CHOICES
+        vcpu.cr4 = fixed_cr4(value)
     else:
         return False
     return True
@@ -239,11 +244,30 @@ _EMULATIONS: Final[dict[str, _Emulation]] = {
 }
 
 
-def port_in(vcpu: Vcpu, _port: int, size: int) -> int | None:
-    """IN: all ones, as from a port that nobody answers; None when the virtual IOPL forbids it."""
-    return (1 << 8 * size) - 1 if iopl_permits(vcpu) else None
+def _may_use_port(vcpu: Vcpu, port: int, size: int) -> bool:
+    """Whether the virtual IOPL or the guest's own bitmap (PHYSDEVOP_set_iobitmap) lets it use a port.
+
+    Two bytes of the bitmap are read, and what can't be read forbids.
+    """
+    if iopl_permits(vcpu):
+        return True
+    if port + size > vcpu.io_ports:
+        return False
+    denied = 0
+    for byte in range(2):
+        try:
+            found = vcpu.domain.memory.copy_from_guest(vcpu.io_bitmap + (port >> 3) + byte, 1)[0]
+        except GuestFault:
+            found = 0xFF
+        denied |= found << 8 * byte
+    return not denied >> (port & 7) & (1 << size) - 1
 
 
-def port_out(vcpu: Vcpu, _port: int, _size: int, _value: int) -> bool:
-    """OUT: into the void; False when the virtual IOPL forbids it."""
-    return iopl_permits(vcpu)
+def port_in(vcpu: Vcpu, port: int, size: int) -> int | None:
+    """IN: all ones, as from a port that nobody answers; None when the guest may not."""
+    return (1 << 8 * size) - 1 if _may_use_port(vcpu, port, size) else None
+
+
+def port_out(vcpu: Vcpu, port: int, size: int, _value: int) -> bool:
+    """OUT: into the void; False when the guest may not."""
+    return _may_use_port(vcpu, port, size)

@@ -16,6 +16,8 @@ VECTOR_NAMES: Final = {
     exits.PF: "PF", exits.MF: "MF", exits.AC: "AC", exits.MC: "MC", exits.XF: "XM",
 }  # fmt: skip
 
+_NMI: Final = 2
+
 #: What Xen prints where there is none.
 _NO_ERROR_CODE: Final = 0xFFFFFFFF
 
@@ -72,6 +74,17 @@ def inject_interrupt(vcpu: Vcpu, vector: int, *, resume_flag: int = 0) -> None:
     vcpu.domain.hypervisor.bounce(
         vcpu, handler.selector, handler.address, handler.masks_events, None, resume_flag
     )
+
+
+def deliver_nmi(vcpu: Vcpu) -> None:
+    """Enter the guest's NMI handler; a guest without one gets nothing, and further NMIs wait for its iret."""
+    if vcpu.nmi_masked:
+        return
+    vcpu.nmi_pending = False
+    handler = vcpu.traps[_NMI]
+    if handler.selector & ~3:
+        vcpu.nmi_masked = True
+        vcpu.domain.hypervisor.bounce(vcpu, handler.selector, handler.address, handler.masks_events)
 
 
 def inject_upcall(vcpu: Vcpu, *, resume_flag: int = 0) -> None:

@@ -57,6 +57,10 @@ def iret(vcpu: Vcpu) -> int:
     domain.hypervisor.ram.u8[vcpu.info + 1] = 0 if eflags & flags.IF else 1
     u64[layout.RAX] = eax
     load_ring(vcpu, code, stack_selector & 0xFFFF)
+    if vcpu.nmi_masked:
+        vcpu.nmi_masked = False
+        if vcpu.nmi_pending:
+            domain.hypervisor.reschedule()
     return u64[layout.RAX] & 0xFFFFFFFF
 
 

@@ -23,8 +23,8 @@ from pvemu.abi.memory import (
 )
 from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT
 from pvemu.hypervisor.audit import Auditor
-from pvemu.hypervisor.core import TIME_SLICE
 from pvemu.hypervisor.pv.ldt import fault_in
+from pvemu.hypervisor.scheduler import TIME_SLICE
 from pvemu.memory.frames import NO_OWNER
 from pvemu.memory.page_tables import NO_EXECUTE
 

@@ -10,11 +10,12 @@ from pvemu.cpu import layout
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
 from pvemu.hypervisor.continuation import Continuation
-from pvemu.hypervisor.core import OVERHEAD, TIME_SLICE, Hypervisor
+from pvemu.hypervisor.core import OVERHEAD, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.hypercall import PackedWords
 from pvemu.hypervisor.pv.mm import new_guest_cr3
 from pvemu.hypervisor.pv.ro_page_fault import make_emulate_store
+from pvemu.hypervisor.scheduler import TIME_SLICE
 from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE, PRESENT
 from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
 

@@ -1,0 +1,79 @@
+"""What each vCPU was doing for how long: running, waiting for the processor, blocked, or offline.
+
+Public header vcpu.h. A guest asks for it, or has it copied to a place of its own whenever it changes.
+"""
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from pvemu.abi.vcpu import (
+    RUNSTATE_blocked,
+    RUNSTATE_offline,
+    RUNSTATE_runnable,
+    RUNSTATE_running,
+)
+from pvemu.memory.guest import GuestFault
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.vcpu import Vcpu
+
+#: state, state_entry_time, time[4], as a 32-bit guest lays them out.
+_INFO: Final = struct.Struct("<iQ4Q")
+
+
+class Runstate:
+    """The present state of a vCPU, since when, and the nanoseconds it spent in each state before.
+
+    `born` is the system time at which the count began.
+    """
+
+    __slots__ = ("born", "entered", "state", "times")
+
+    def __init__(self, now: int) -> None:
+        self.state = RUNSTATE_offline
+        self.born = self.entered = now
+        self.times = [0, 0, 0, 0]
+
+    def change(self, state: int, now: int) -> None:
+        """Enter a state at a system time."""
+        if state != self.state:
+            self.times[self.state] += now - self.entered
+            self.state, self.entered = state, now
+
+    def until(self, now: int) -> list[int]:
+        """Nanoseconds in each state up to a system time."""
+        times = self.times.copy()
+        times[self.state] += now - self.entered
+        return times
+
+
+def settle_runstate(vcpu: "Vcpu", *, leaves_processor: bool = False) -> None:
+    """Enter the state that the vCPU's flags say; the one that runs stays so until it leaves the processor."""
+    runstate = vcpu.runstate
+    if runstate.state == RUNSTATE_running and not leaves_processor:
+        return
+    if vcpu.blocked:
+        state = RUNSTATE_blocked
+    else:
+        state = RUNSTATE_runnable if vcpu.runnable else RUNSTATE_offline
+    runstate.change(state, vcpu.domain.hypervisor.system_time())
+
+
+def pack_runstate(vcpu: "Vcpu", *, exact: bool) -> bytes:
+    """The vCPU's vcpu_runstate_info; exact: up to this moment, not only up to the last change."""
+    runstate = vcpu.runstate
+    times = runstate.until(vcpu.domain.hypervisor.system_time()) if exact else runstate.times
+    return _INFO.pack(runstate.state, runstate.entered, *times)
+
+
+def update_runstate_area(vcpu: "Vcpu") -> None:
+    """Copy the runstate where the guest wants it; a place that can't be written gets nothing.
+
+    With VMASST_TYPE_runstate_update_flag the time of the last change carries XEN_RUNSTATE_UPDATE meanwhile.
+    Nobody sees that here, for no other processor looks on; what stays is the finished copy.
+    """
+    memory = vcpu.domain.memory
+    try:
+        memory.copy_to_guest(vcpu.runstate_area, pack_runstate(vcpu, exact=False))
+    except GuestFault:
+        return
