@@ -5,9 +5,10 @@ The state in which a guest begins is described in public header xen.h ("start-of
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pvemu.abi.features import XENFEAT_pae_pgdir_above_4gb
+from pvemu.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.xen import (
     MAX_GUEST_CMDLINE,
@@ -39,14 +40,22 @@ _CALL: Final = b"\xb8%s\xcd\x82\xc3"
 _IRET: Final = b"\x50\xb8%s\xcd\x82"
 
 
+class Rings(NamedTuple):
+    """The pages that a domU shares with domain 0: machine frames, and the ports that it offers."""
+
+    store_frame: int
+    store_port: int
+    console_frame: int
+    console_port: int
+
+
 @dataclass(frozen=True)
 class BuiltDomain:
     """A domain that is ready to run, and what its back ends need to know."""
 
     domain: Domain
     layout: DomainLayout
-    console_frame: int | None
-    console_port: int | None
+    rings: Rings | None
 
 
 class _Memory:
@@ -74,6 +83,7 @@ def build_domain(
     *,
     pages: int,
     privileged: bool,
+    vcpus: int = 1,
     command_line: str = "",
     module: bytes | None = None,
 ) -> BuiltDomain:
@@ -93,7 +103,7 @@ def build_domain(
         raise CommandLineTooLong(len(line), MAX_GUEST_CMDLINE - 1)
     layout = plan_domain(load_kernel(image), memory_pages=pages, privileged=privileged, module=module)
     limit = NO_LIMIT if privileged else pages + SLACK_PAGES
-    domain = domctl.create_domain(domid, privileged=privileged, pages=limit)
+    domain = domctl.create_domain(domid, privileged=privileged, pages=limit, vcpus=vcpus)
     if privileged and layout.kernel.features_supported & 1 << XENFEAT_pae_pgdir_above_4gb:
         domain.vm_assist |= 1 << VMASST_TYPE_pae_extended_cr3
     memory = _Memory(domctl, domain, domctl.populate_physmap(domain, pages))
@@ -106,8 +116,8 @@ def build_domain(
     for table, slot, target, flags in layout.page_table_entries():
         entry = memory.frames[target] * PAGE_SIZE | flags
         memory.page(table)[slot * 8 : slot * 8 + 8] = entry.to_bytes(8, "little")
-    ports = None if privileged else (domctl.alloc_unbound(domid), domctl.alloc_unbound(domid))
-    info = dict(_start_info(layout, memory.frames, ports, domain.shared_info, line))
+    rings = None if privileged else _make_rings(domctl, domain, layout, memory.frames)
+    info = dict(_start_info(layout, rings, domain.shared_info, line))
     memory.write(layout.start_info.pfn * PAGE_SIZE, start_info.pack(_WORD, **info))
     root = memory.frames[layout.page_tables.pfn]
     domctl.pin_root(domain, root)
@@ -115,13 +125,18 @@ def build_domain(
         domain.vcpus[0],
         StartState(layout.kernel.entry, layout.stack_pointer, layout.start_info.virtual, root),
     )
-    console = layout.console
-    return BuiltDomain(
-        domain,
-        layout,
-        console_frame=memory.frames[console.pfn] if console else None,
-        console_port=ports[1] if ports else None,
-    )
+    return BuiltDomain(domain, layout, rings)
+
+
+def _make_rings(domctl: Domctl, domain: Domain, layout: DomainLayout, frames: list[int]) -> Rings | None:
+    """Offer domain 0 the ports of xenstore and console, and grant it their pages."""
+    if layout.xenstore is None or layout.console is None:
+        return None
+    store, console = frames[layout.xenstore.pfn], frames[layout.console.pfn]
+    domctl.seed_grant(domain, GNTTAB_RESERVED_CONSOLE, console)
+    domctl.seed_grant(domain, GNTTAB_RESERVED_XENSTORE, store)
+    store_port = domctl.alloc_unbound(domain.domid)
+    return Rings(store, store_port, console, domctl.alloc_unbound(domain.domid))
 
 
 def hypercall_page() -> bytes:
@@ -135,7 +150,7 @@ def hypercall_page() -> bytes:
 
 
 def _start_info(
-    layout: DomainLayout, frames: list[int], ports: tuple[int, int] | None, shared_info: int, line: bytes
+    layout: DomainLayout, rings: Rings | None, shared_info: int, line: bytes
 ) -> Iterator[tuple[str, object]]:
     flags = SIF_PRIVILEGED | SIF_INITDOMAIN if layout.privileged else 0
     if layout.module is not None and layout.module.virtual is None:
@@ -144,10 +159,10 @@ def _start_info(
     yield "nr_pages", layout.memory_pages
     yield "shared_info", shared_info
     yield "flags", flags
-    if layout.xenstore and layout.console and ports:
-        yield "store_mfn", frames[layout.xenstore.pfn]
-        yield "store_evtchn", ports[0]
-        yield "console", {"domU": {"mfn": frames[layout.console.pfn], "evtchn": ports[1]}}
+    if rings is not None:
+        yield "store_mfn", rings.store_frame
+        yield "store_evtchn", rings.store_port
+        yield "console", {"domU": {"mfn": rings.console_frame, "evtchn": rings.console_port}}
     yield "pt_base", layout.page_tables.virtual
     yield "nr_pt_frames", layout.page_tables.pages
     yield "mfn_list", layout.p2m.virtual

@@ -27,15 +27,20 @@ def read_guest(path: Path) -> GuestFile:
         PvemuError: the file can't be read, or is empty or too large.
         AssemblyError: it is source text with mistakes.
     """
-    data = _read(path)
-    text = _as_source(data)
+    return guest_from(path, read_file(path))
+
+
+def guest_from(path: Path, data: bytes) -> GuestFile:
+    """The guest in a file that was read. Raises AssemblyError: it is source text with mistakes."""
+    text = as_source(data)
     if text is None:
         return GuestFile(data)
     assembled = assemble(text, filename=str(path))
     return GuestFile(assembled.elf, assembled.warnings)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a guest's file. Raises PvemuError: it can't be read, or is empty or too large."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_UNPACKED_SIZE + 1)
@@ -48,7 +53,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _as_source(data: bytes) -> str | None:
+def as_source(data: bytes) -> str | None:
     """The text, if it can be source: UTF-8 without NUL, and not the beginning of an ELF file."""
     if data.startswith(_ELF_MAGIC) or b"\0" in data:
         return None

@@ -1,12 +1,13 @@
 """How a run ended, told to a person (a line), to a shell (an exit status) and to a program (JSON)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pvemu.abi import sched
 from pvemu.abi.hypercalls import BY_NUMBER
-from pvemu.toolstack.machine import Machine, Outcome, Result
+from pvemu.toolstack.guest import Outcome
+from pvemu.toolstack.machine import Machine, Result
 
 EXIT_STATUS: Final[Mapping[Outcome, int]] = {
     Outcome.POWEROFF: 0,
@@ -54,8 +55,10 @@ def ending(result: Result, crash_reason: str | None) -> str | None:
     return f"the guest ended itself with reason {result.reason}{f' ({name})' if name else ''}"
 
 
-def as_json(machine: Machine, result: Result, crash_reason: str | None, console: bytes) -> dict[str, Any]:
-    """The whole outcome; `hypercalls` has how often each was made, by name."""
+def as_json(
+    machine: Machine, result: Result, crash_reason: str | None, consoles: Sequence[bytes]
+) -> dict[str, Any]:
+    """The whole outcome; `hypercalls`: how often each was made, by name; `console`: the first guest's."""
     counters = enumerate(machine.hypervisor.counters)
     return {
         "outcome": result.outcome.value,
@@ -64,5 +67,15 @@ def as_json(machine: Machine, result: Result, crash_reason: str | None, console:
         "exit_status": EXIT_STATUS[result.outcome],
         "virtual_nanoseconds": result.nanoseconds,
         "hypercalls": {BY_NUMBER[number].name: times for number, times in counters if times},
-        "console": console.decode("utf-8", "backslashreplace"),
+        "console": consoles[0].decode("utf-8", "backslashreplace"),
+        "guests": [
+            {
+                "name": guest.config.name,
+                "outcome": None if guest.outcome is None else guest.outcome.value,
+                "shutdown_reason": guest.reason,
+                "boots": guest.boots,
+                "console": console.decode("utf-8", "backslashreplace"),
+            }
+            for guest, console in zip(machine.guests, consoles, strict=True)
+        ],
     }

@@ -135,6 +135,15 @@ def test_json_tells_everything_in_one_object(pvemu_run: Command) -> None:
         "exit_status": 0,
         "hypercalls": {"console_io": 1, "sched_op": 1},
         "console": TEXT_BYTES.decode(errors="backslashreplace"),
+        "guests": [
+            {
+                "name": "guest",
+                "outcome": "poweroff",
+                "shutdown_reason": sched.SHUTDOWN_poweroff,
+                "boots": 1,
+                "console": TEXT_BYTES.decode(errors="backslashreplace"),
+            }
+        ],
     }
     assert nanoseconds > 0
     assert (run.status, run.err) == (0, "")

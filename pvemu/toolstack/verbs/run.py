@@ -1,10 +1,11 @@
-"""`pvemu run`: runs one guest until it ends, and shows its console."""
+"""`pvemu run`: runs guests until they end, and shows their consoles."""
 
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,14 +15,17 @@ from pvemu.abi.errors import PvemuError
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
 from pvemu.toolstack.exit_trace import ExitTrace
-from pvemu.toolstack.guest_file import read_guest
+from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_plans import Options, read_plans
 from pvemu.toolstack.interruption import interruptible
 from pvemu.toolstack.machine import Machine
+from pvemu.toolstack.outputs import Labelled, PseudoTerminal, show
 from pvemu.toolstack.run_report import EXIT_STATUS, CrashWatch, as_json, ending
+from pvemu.toolstack.terminal import Left, is_interactive, keyboard
 
-#: MiB of a guest of which nothing was said.
-_MEMORY: Final = 128
 _DOM0_MEMORY: Final = 256
+#: As of a program that ^C has ended.
+_LEFT: Final = 130
 
 
 def _whole_number(_type: type, tokens: Sequence[Token]) -> int:
@@ -33,50 +37,75 @@ def _whole_number(_type: type, tokens: Sequence[Token]) -> int:
         raise ValueError(f'"{text}" is no whole number.') from None
 
 
-_Mebibytes = Annotated[int | None, Parameter(converter=_whole_number)]
+_Number = Annotated[int | None, Parameter(converter=_whole_number)]
 _Switch = Annotated[bool, Parameter(negative=())]
+_Several = Annotated[list[str] | None, Parameter(negative=())]
 
 
 def run(
-    file: Path,
-    /,
-    *,
-    memory: _Mebibytes = None,
-    machine_memory: _Mebibytes = None,
+    *files: Path,
+    memory: _Number = None,
+    vcpus: _Number = None,
+    machine_memory: _Number = None,
     cmdline: str = "",
+    disk: _Several = None,
+    net: _Several = None,
+    pcap: Path | None = None,
+    tap: str | None = None,
     dom0: _Switch = False,
     max_time: float | None = None,
+    keys: Annotated[Path | None, Parameter(name="--input", allow_leading_hyphen=True)] = None,
+    pty: _Switch = False,
+    xenstore_socket: Path | None = None,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())] = False,
     as_object: Annotated[bool, Parameter(name="--json", negative=())] = False,
     trace: Path | None = None,
     state_window: WindowKind = "live",
     clock: ClockKind = "auto",
 ) -> int:
-    """Run a guest and show what it prints.
+    """Run guests and show what they print.
 
-    Exit status: 0 the guest powered off, 3 it crashed, 4 it ended for another reason (reboot, suspend),
-    5 the time limit, or a guest that waits for what can't come; 2 something to correct, 130 ^C.
+    In a terminal, what is typed goes to the first guest, and ^] leaves it.
+
+    Exit status: 0 every guest powered off, 3 one crashed, 4 one ended for another reason (reboot, suspend),
+    5 the time limit, or guests that wait for what can't come; 2 something to correct, 130 ^C or ^].
 
     Parameters
     ----------
-    file
-        A kernel (ELF, or compressed) or guestkit source.
+    files
+        A kernel (ELF, or compressed), guestkit source, or an xl.cfg file; several run side by side.
     memory
         The guest's memory in MiB: 128, or 256 with --dom0.
+    vcpus
+        How many virtual processors the guest has.
     machine_memory
-        The machine's memory in MiB: 1024, or what the guest needs.
+        The machine's memory in MiB: 1024, or what the guests need.
     cmdline
         The kernel's command line.
+    disk
+        A disk of the guest: FILE[,xvda[,r|w]][,overlay], as xl.cfg has it; may be given again.
+    net
+        A network interface of the guest: auto, or mac=...,bridge=... as xl.cfg has it; may be given again.
+    pcap
+        Write what passes between the interfaces to this file, for tcpdump and Wireshark.
+    tap
+        Plug this TAP interface of the host in beside the guests' (root only); it is made if there is none.
     dom0
         The guest is the privileged domain 0, alone on the machine.
     max_time
         Stop after so many virtual seconds.
+    keys
+        Type what is in this file at the first guest's console.
+    pty
+        Give each guest's console a pseudo-terminal of its own, and say its name, instead of showing it.
+    xenstore_socket
+        Serve xenstore on a Unix socket of this name, for xenstore-ls and its kin.
     verbose
         Show the hypervisor's log on stderr.
     as_object
         Print the outcome and the console's text as one JSON object, instead of the console as it comes.
     trace
-        Write a line for every exit of the guest to this file.
+        Write a line for every exit of the guests to this file.
     state_window
         How registers are reached: live is fast, context is the fallback.
     clock
@@ -84,30 +113,49 @@ def run(
     """
     if max_time is not None and not (math.isfinite(max_time) and max_time > 0):
         raise PvemuError(f"--max-time {max_time} is no time: give a number of virtual seconds above 0")
-    guest = read_guest(file)
-    for warning in guest.warnings:
+    if dom0 and (len(files) > 1 or disk or net or pcap or tap):
+        raise PvemuError("with --dom0 the guest is alone on the machine: give one file, no disk and no net")
+    if memory is None and dom0:
+        memory = _DOM0_MEMORY
+    plans = read_plans(files, Options(memory, vcpus, cmdline, disk or (), net or ()))
+    for warning in plans.warnings:
         print(warning, file=sys.stderr)
-    kept = bytearray()
+    typed = _read_keys(keys)
+    kept = [bytearray() for _ in plans.guests]
     watch = CrashWatch()
     with ExitStack() as stack:
+        sinks = _sinks(stack, plans.guests, kept if as_object else None, pty=pty)
         machine = stack.enter_context(
             Machine(
-                guest.image,
-                memory=memory if memory is not None else _DOM0_MEMORY if dom0 else _MEMORY,
+                plans.guests,
                 machine_memory=machine_memory,
-                command_line=cmdline,
                 privileged=dom0,
-                console=kept.extend if as_object else _show,
+                consoles=sinks,
+                pcap=pcap,
+                tap=tap,
                 log=_log_to_stderr(watch) if verbose else watch.see,
                 window=state_window,
                 clock=clock,
             )
         )
+        for number, sink in enumerate(sinks):
+            if isinstance(sink, PseudoTerminal):
+                sink.connect(machine.outside, partial(machine.type_keys, guest=number))
+        if xenstore_socket is not None:
+            machine.listen(xenstore_socket)
         if trace is not None:
             stack.enter_context(ExitTrace(trace, machine))
         stack.enter_context(interruptible(machine))
-        result = machine.run(max_time)
-        report = as_json(machine, result, watch.reason, bytes(kept))
+        machine.type_text(typed)
+        if keys is None and not pty and not as_object and is_interactive():
+            stack.enter_context(
+                keyboard(machine.outside, machine.type_keys, partial(machine.interrupt, Left))
+            )
+        try:
+            result = machine.run(max_time)
+        except Left:
+            return _LEFT
+        report = as_json(machine, result, watch.reason, [bytes(each) for each in kept])
     if as_object:
         print(json.dumps(report, indent=2))
     line = ending(result, watch.reason)
@@ -116,10 +164,33 @@ def run(
     return EXIT_STATUS[result.outcome]
 
 
-def _show(data: bytes) -> None:
-    """The console's bytes go out as they are, and at once."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def _sinks(
+    stack: ExitStack, guests: list[GuestConfig], kept: list[bytearray] | None, *, pty: bool
+) -> list[Callable[[bytes], None]]:
+    """One sink for each guest's console."""
+    if kept is not None:
+        return [each.extend for each in kept]
+    if pty:
+        terminals = [PseudoTerminal() for _ in guests]
+        for terminal, guest in zip(terminals, guests, strict=True):
+            stack.callback(terminal.close)
+            print(f"{guest.name}: {terminal.name}", file=sys.stderr)
+        return [*terminals]
+    if len(guests) == 1:
+        return [show]
+    labelled = [Labelled(number) for number in range(1, len(guests) + 1)]
+    for each in labelled:
+        stack.callback(each.finish)
+    return [*labelled]
+
+
+def _read_keys(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise PvemuError(f"{path} can't be read ({error.strerror}): give --input a file, or -") from error
 
 
 def _log_to_stderr(watch: CrashWatch) -> Callable[[str], None]:
