@@ -1,0 +1,57 @@
+"""Kernels that nobody here wrote, run through the product's whole width."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pvemu import Machine
+from pvemu.toolstack.disk_spec import read_disk
+from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.machine import Result
+
+GRUB = Path("/usr/lib/grub-xen/grub-i386-xen.bin")
+SECONDS = 120
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+Boot = Callable[..., tuple[Result, str]]
+
+
+def plain(console: bytes) -> str:
+    """What a person sees of a console: text without the terminal's control sequences."""
+    return _ESCAPES.sub("", console.decode("utf-8", "replace")).replace("\r", "")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """An ext2 image with hello.txt in it."""
+    if shutil.which("mke2fs") is None:
+        pytest.skip("mke2fs is not installed (Debian, Ubuntu: apt install e2fsprogs)")
+    content, image = tmp_path / "content", tmp_path / "ext2.img"
+    content.mkdir()
+    (content / "hello.txt").write_text("Hello from the disk.\n")
+    command = ["mke2fs", "-q", "-t", "ext2", "-d", str(content), str(image), "8M"]
+    subprocess.run(command, check=True, capture_output=True)
+    return image
+
+
+@pytest.fixture
+def boot_grub(pytestconfig: pytest.Config) -> Boot:
+    """Boot GRUB, type a text at its prompt, and see how it ends and what it printed."""
+    if not GRUB.exists():
+        pytest.skip("GRUB for Xen is not installed (Debian, Ubuntu: apt install grub-xen-host)")
+
+    def boot(keys: str, *disks: str, memory: int = 64) -> tuple[Result, str]:
+        guest = GuestConfig(GRUB.read_bytes(), name="grub", memory=memory, disks=tuple(map(read_disk, disks)))
+        with Machine(
+            [guest],
+            window=pytestconfig.getoption("--state-window"),
+            clock=pytestconfig.getoption("--clock"),
+        ) as machine:
+            machine.type_text(keys.encode())
+            return machine.run(SECONDS), plain(bytes(machine.console_bytes))
+
+    return boot
