@@ -9,19 +9,20 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import guest_code, null_hypercall, page_tables
+from benchmarks import channels, guest_code, null_hypercall, page_tables, services
 from benchmarks.measuring import REPETITIONS, Row, measure
 
 #: One module a group of benchmarks, in the order of the table.
-GROUPS: Final = (null_hypercall, guest_code, page_tables)
+GROUPS: Final = (null_hypercall, guest_code, page_tables, channels, services)
 
 
 def _table(rows: list[Row]) -> Table:
     table = Table("", "pvemu", "other", "which is", "faster", "promised")
     for row in rows:
         promised = "" if row.goal is None else f"{row.goal:.2f} {'kept' if row.reached else 'BROKEN'}"
-        numbers = f"{row.ours:.0f} {row.unit}", f"{row.other:.0f} {row.unit}"
-        table.add_row(row.name, *numbers, row.other_name, f"{row.ratio:.2f}", promised)
+        other = "" if row.other is None else f"{row.other:.0f} {row.unit}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        table.add_row(row.name, f"{row.ours:.0f} {row.unit}", other, row.other_name, ratio, promised)
     return table
 
 

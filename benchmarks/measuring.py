@@ -18,42 +18,51 @@ class Benchmark:
 
     Attributes:
         name: what is done; unit: what one number stands for ("ns a hypercall").
-        ours, other: the ways; other_name: what the other one is.
+        ours, other: the ways; other_name: what the other one is. Without one ours is measured alone.
         scale: from the seconds of one measurement to the unit.
+        per_second: how many of the unit one measurement does, where a rate is shown and not a time.
         goal: the least ratio (other's time by ours) that is promised; None: nothing is.
     """
 
     name: str
     unit: str
     ours: Measurement
-    other: Measurement
-    other_name: str
-    scale: float
+    other: Measurement | None = None
+    other_name: str = ""
+    scale: float = 1
+    per_second: float | None = None
     goal: float | None = None
+
+    def figure(self, seconds: float) -> float:
+        """What is shown for a measurement that took so long."""
+        return seconds * self.scale if self.per_second is None else self.per_second / seconds
 
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome: medians in the benchmark's unit; `ratio` is how many times faster ours is."""
+    """The outcome: medians in the benchmark's unit; `ratio` is how many times faster ours is than another."""
 
     name: str
     unit: str
     ours: float
-    other: float
+    other: float | None
     other_name: str
-    ratio: float
+    ratio: float | None
     goal: float | None
 
     @property
     def reached(self) -> bool:
         """Whether the promise holds."""
-        return self.goal is None or self.ratio >= self.goal
+        return self.goal is None or (self.ratio is not None and self.ratio >= self.goal)
 
 
 def measure(benchmark: Benchmark, repetitions: int = REPETITIONS) -> Row:
     """Measure both ways in turn. The ratio is the median of the ratios of neighbours in time."""
+    if benchmark.other is None:
+        alone = benchmark.figure(median(benchmark.ours() for _ in range(repetitions)))
+        return Row(benchmark.name, benchmark.unit, alone, None, "", None, benchmark.goal)
     pairs = [(benchmark.ours(), benchmark.other()) for _ in range(repetitions)]
-    ours, other = (median(column) * benchmark.scale for column in zip(*pairs, strict=True))
+    ours, other = (benchmark.figure(median(column)) for column in zip(*pairs, strict=True))
     ratio = median(second / first for first, second in pairs)
     return Row(benchmark.name, benchmark.unit, ours, other, benchmark.other_name, ratio, benchmark.goal)
 
