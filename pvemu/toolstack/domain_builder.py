@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from pvemu.abi.features import XENFEAT_pae_pgdir_above_4gb
 from pvemu.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
-from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.xen import (
     MAX_GUEST_CMDLINE,
     SIF_INITDOMAIN,
@@ -20,6 +19,7 @@ from pvemu.abi.xen import (
 )
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl, StartState
+from pvemu.hypervisor.pv.hypercall_page import hypercall_page
 from pvemu.toolstack.errors import CommandLineTooLong
 from pvemu.toolstack.kernel import load_kernel
 from pvemu.toolstack.layout import DomainLayout, plan_domain
@@ -31,13 +31,6 @@ _WORD: Final = 4
 #: Frames that a domU may have beyond its memory, as xl gives it (1 MiB); domain 0 may have any number.
 SLACK_PAGES: Final = 256
 NO_LIMIT: Final = 0xFFFFFFFF
-
-_HYPERCALL_STUB_SIZE: Final = 32
-_HYPERCALL_STUBS: Final = PAGE_SIZE // _HYPERCALL_STUB_SIZE
-_FILLER: Final = b"\xcc"
-#: mov eax, number ; int 0x82 ; ret. The iret stub is jumped to, and leaves eax on the stack.
-_CALL: Final = b"\xb8%s\xcd\x82\xc3"
-_IRET: Final = b"\x50\xb8%s\xcd\x82"
 
 
 class Rings(NamedTuple):
@@ -137,16 +130,6 @@ def _make_rings(domctl: Domctl, domain: Domain, layout: DomainLayout, frames: li
     domctl.seed_grant(domain, GNTTAB_RESERVED_XENSTORE, store)
     store_port = domctl.alloc_unbound(domain.domid)
     return Rings(store, store_port, console, domctl.alloc_unbound(domain.domid))
-
-
-def hypercall_page() -> bytes:
-    """The page of stubs through which a 32-bit guest makes its hypercalls."""
-    iret = BY_NAME["iret"].number
-    stubs = (
-        (_IRET if number == iret else _CALL).replace(b"%s", number.to_bytes(4, "little"))
-        for number in range(_HYPERCALL_STUBS)
-    )
-    return b"".join(stub.ljust(_HYPERCALL_STUB_SIZE, _FILLER) for stub in stubs)
 
 
 def _start_info(

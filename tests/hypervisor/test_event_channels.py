@@ -23,6 +23,7 @@ from pvemu.abi.xen import (
     VIRQ_XENOPROF,
     VIRQ_XENPMU,
     shared_info,
+    vcpu_info,
 )
 from pvemu.hypervisor import event_channel
 from pvemu.hypervisor.audit import Auditor
@@ -38,6 +39,7 @@ VCPUS = 2
 ROOM = 64
 PER_VCPU = {VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU}
 PENDING, BITS = shared_info.offset("evtchn_pending", 4), shared_info.field_size("evtchn_pending", 4)
+SELECTOR = vcpu_info.offset("evtchn_pending_sel", 4)
 LINKED, PENDING_WORD = 1 << EVTCHN_FIFO_LINKED, 1 << EVTCHN_FIFO_PENDING
 
 _DOMAIN = st.sampled_from(DOMAINS)
@@ -288,6 +290,8 @@ class EventChannels(RuleBasedStateMachine):
         # The bits stay as they are, and would count again after a reset: a guest that cares clears them.
         start = domain.shared_info + PENDING
         self.hypervisor.ram.u8[start : start + BITS] = bytes(BITS)
+        for vcpu in domain.vcpus:
+            self.hypervisor.ram.u32[vcpu.info + SELECTOR >> 2] = 0
         # What was pending as a bit is so in its queue; what was so at an earlier change, is rung once more.
         again = {(domid, port) for port, bound in enumerate(domain.channels) if bound.raised_early}
         assert again >= {(whose, port) for whose, port in self.pending if whose == domid}

@@ -7,7 +7,7 @@ from an outer ring also ESP, SS (golden: behav32).
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pvemu.abi.arch_x86 import FLAT_RING1_SS
+from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_SS
 from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.pv.descriptors import (
@@ -37,6 +37,7 @@ _VIRTUAL: Final = flags.IF | flags.IOPL
 _CLEARED: Final = flags.VM | flags.RF | flags.NT | flags.TF
 _FROM_KERNEL, _FROM_KERNEL_ERROR = struct.Struct("<3I"), struct.Struct("<4I")
 _FROM_USER, _FROM_USER_ERROR = struct.Struct("<5I"), struct.Struct("<6I")
+_FLAT_KERNEL: Final = (FLAT_RING1_CS, FLAT_RING1_SS)
 #: A handler whose own selector is bad raises #GP again and again; real Xen goes on until the stack ends.
 _DEEPEST: Final = 32
 
@@ -149,12 +150,15 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
     That exception comes from the hypervisor's own IRET, so its frame shows RF clear (golden: bad_handlers).
     """
     cpu = vcpu.domain.hypervisor.cpu
+    u32 = cpu.window.u32
+    if (selector, stack_selector) == _FLAT_KERNEL == (u32[_CS_SELECTOR], u32[_SS_SELECTOR]):
+        return  # loaded already, and their descriptors are the hypervisor's, which never change
     ring = selector & 3
     code = code_segment(vcpu, selector)
     stack = stack_segment(vcpu, stack_selector, ring)
     if code is not None and stack is not None:
         # A pending upcall goes back to the kernel before the outer ring is ever entered.
-        if ring > cpu.window.u32[layout.HFLAGS // 4] & layout.HF_CPL and not upcall_due(vcpu):
+        if ring > u32[layout.HFLAGS // 4] & layout.HF_CPL and not upcall_due(vcpu):
             drop_inner_data_segments(vcpu, ring)
         cpu.set_ring(code, stack)
         return
@@ -163,7 +167,6 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
             f"no handler has a usable code or stack selector (last: {selector:04x}, {stack_selector:04x})"
         )
         return
-    u32 = cpu.window.u32
     u32[_CS_SELECTOR], u32[_SS_SELECTOR] = selector, stack_selector
     bad = selector if code is None else stack_selector
     handler = vcpu.traps[exits.GP]
