@@ -6,26 +6,27 @@ from pvemu.abi.errors import PvemuError
 from pvemu.services.block.disk import DiskSpec, backend_keys, frontend_keys, open_image, physical_device
 from pvemu.services.block.image import Image
 from pvemu.services.block.vbd import Vbd
-from pvemu.services.device import DeviceAddress, add_device, remove_device
+from pvemu.services.device import DeviceAddress, add_device
+from pvemu.services.device_backend import DeviceBackend
 from pvemu.services.privcmd import Privcmd
-from pvemu.services.xenbus import XenbusBackend
 from pvemu.services.xenstore.local_client import LocalClient
 
 
-class BlockBackend:
+class BlockBackend(DeviceBackend):
     """All disks of all guests.
 
     Args:
         warn: told, in one line, when an image fails while a guest uses it.
     """
 
+    kind = "vbd"
+
     def __init__(
         self, privcmd: Privcmd, xenstore: LocalClient, *, warn: Callable[[str], None] = lambda line: None
     ) -> None:
+        super().__init__(xenstore)
         self._privcmd = privcmd
-        self._xenstore = xenstore
         self._warn = warn
-        self._devices: dict[DeviceAddress, XenbusBackend] = {}
         self._attached = 0
 
     def attach(
@@ -42,8 +43,8 @@ class BlockBackend:
         Raises:
             PvemuError: the image can't be used, or the guest has a disk of that number.
         """
-        address = DeviceAddress("vbd", domid, devid)
-        if address in self._devices:
+        address = DeviceAddress(self.kind, domid, devid)
+        if self.serves(address):
             raise PvemuError(f"domain {domid} has a disk {spec.vdev} already: give this one another name")
         own = image is None
         opened = open_image(spec) if image is None else image
@@ -61,25 +62,4 @@ class BlockBackend:
             frontend=frontend_keys(spec, devid, word),
         )
         vbd = Vbd(self._privcmd, domid, spec, opened, word=word, close_image=own, warn=self._warn)
-        device = self._devices[address] = XenbusBackend(self._xenstore, address, vbd)
-        device.on_gone = lambda: self._forget(address)
-        device.start()
-
-    def detach(self, domid: int, devid: int, *, force: bool = False) -> None:
-        """Take a disk away: ask the guest to let go of it, or, by force, at once. None there is no error."""
-        address = DeviceAddress("vbd", domid, devid)
-        device = self._devices.get(address)
-        if device is not None and force:
-            device.destroy()
-            self._forget(address)
-        elif device is not None:
-            device.go_offline()
-
-    def detach_all(self, domid: int) -> None:
-        """Take all disks of a guest away at once; for when it is destroyed."""
-        for address in [each for each in self._devices if each.domid == domid]:
-            self.detach(domid, address.devid, force=True)
-
-    def _forget(self, address: DeviceAddress) -> None:
-        del self._devices[address]
-        remove_device(self._xenstore, address)
+        self.serve(address, vbd)
