@@ -25,17 +25,31 @@ def plain(console: bytes) -> str:
     return _ESCAPES.sub("", console.decode("utf-8", "replace")).replace("\r", "")
 
 
+MakeDisk = Callable[..., Path]
+
+
 @pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    """An ext2 image with hello.txt in it."""
+def make_disk(tmp_path: Path) -> MakeDisk:
+    """Make an ext2 image with files in it, by name."""
     if shutil.which("mke2fs") is None:
         pytest.skip("mke2fs is not installed (Debian, Ubuntu: apt install e2fsprogs)")
-    content, image = tmp_path / "content", tmp_path / "ext2.img"
-    content.mkdir()
-    (content / "hello.txt").write_text("Hello from the disk.\n")
-    command = ["mke2fs", "-q", "-t", "ext2", "-d", str(content), str(image), "8M"]
-    subprocess.run(command, check=True, capture_output=True)
-    return image
+
+    def make(**files: bytes) -> Path:
+        content, image = tmp_path / "content", tmp_path / "ext2.img"
+        content.mkdir()
+        for name, data in files.items():
+            (content / name).write_bytes(data)
+        command = ["mke2fs", "-q", "-t", "ext2", "-d", str(content), str(image), "8M"]
+        subprocess.run(command, check=True, capture_output=True)
+        return image
+
+    return make
+
+
+@pytest.fixture
+def disk(make_disk: MakeDisk) -> Path:
+    """An ext2 image with a file `hello` in it."""
+    return make_disk(hello=b"Hello from the disk.\n")
 
 
 @pytest.fixture

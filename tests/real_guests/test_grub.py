@@ -1,19 +1,21 @@
 """GRUB as Debian packages it (grub-i386-xen.bin): unmodified, to its prompt, with its disk, and off again."""
 
-import subprocess
 from pathlib import Path
 
-from conftest import Boot
+from conftest import Boot, MakeDisk
 
+from guestkit import assemble_file
 from pvemu import Outcome
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_grub_shows_its_prompt_reads_its_disk_and_powers_off(boot_grub: Boot, disk: Path) -> None:
-    result, console = boot_grub("ls (xen/xvda)/\ncat (xen/xvda)/hello.txt\ndate\nhalt\n", f"{disk},xvda,r")
+    result, console = boot_grub("ls (xen/xvda)/\ncat (xen/xvda)/hello\ndate\nhalt\n", f"{disk},xvda,r")
     assert result.outcome is Outcome.POWEROFF
     assert "Welcome to GRUB!" in console
     assert "grub> " in console
-    assert "lost+found/ hello.txt" in console
+    assert "lost+found/ hello" in console
     assert "Hello from the disk." in console
     assert "2026-01-01 00:00" in console  # the machine's clock starts there
 
@@ -32,20 +34,32 @@ def test_grub_sees_each_disk_under_its_name(boot_grub: Boot, disk: Path) -> None
     assert "(memdisk) (proc) (xen/xvda) (xen/xvdc)" in console
 
 
-def test_what_grub_writes_is_in_the_image(boot_grub: Boot, disk: Path) -> None:
+def test_what_grub_writes_is_in_the_image(boot_grub: Boot, make_disk: MakeDisk) -> None:
     """save_env writes the environment block through the block front end, in place."""
     environment = b"# GRUB Environment Block\n".ljust(1024, b"#")
-    image = disk.read_bytes()
-    marker = b"Hello from the disk.\n"
-    assert marker in image and environment not in image
-    content = disk.with_name("content")
-    (content / "grubenv").write_bytes(environment)
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", "-d", str(content), str(disk), "8M"], check=True)
+    disk = make_disk(grubenv=environment)
     assert environment in disk.read_bytes()
     keys = "set colour=blue\nsave_env -f (xen/xvda)/grubenv colour\nhalt\n"
     result, console = boot_grub(keys, f"{disk},xvda,w")
     assert result.outcome is Outcome.POWEROFF, console
     assert b"# GRUB Environment Block\ncolour=blue\n" in disk.read_bytes()
+
+
+def test_grub_boots_another_kernel_from_the_disk(boot_grub: Boot, make_disk: MakeDisk) -> None:
+    """The kernel starts on page tables that GRUB made, and finds console and xenstore as GRUB left them."""
+    disk = make_disk(kernel=assemble_file(EXAMPLES / "hello.gk").elf)
+    result, console = boot_grub("linux (xen/xvda)/kernel\nboot\n", f"{disk},xvda,r")
+    assert result.outcome is Outcome.POWEROFF
+    assert "Hello from ring 1!" in console
+
+
+def test_a_kernel_that_grub_has_booted_connects_to_the_disk_anew(
+    boot_grub: Boot, make_disk: MakeDisk
+) -> None:
+    disk = make_disk(kernel=assemble_file(EXAMPLES / "disk.gk").elf)
+    result, console = boot_grub("linux (xen/xvda)/kernel\nboot\n", f"{disk},xvda,w,overlay")
+    assert result.outcome is Outcome.POWEROFF
+    assert "Read again: 0 of them are wrong." in console
 
 
 def test_grub_that_reboots_ends_with_that_reason(boot_grub: Boot) -> None:
