@@ -7,7 +7,7 @@ from typing import Final
 
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.hypercalls import BY_NUMBER
-from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_TIMER
+from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_CONSOLE, VIRQ_TIMER
 from pvemu.cpu import flags, layout
 from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_COST
 from pvemu.cpu.decode import Decoder
@@ -34,7 +34,7 @@ from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.timers import Timers
 from pvemu.hypervisor.upcall import stop_polling
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.hypervisor.virq import send_virq
+from pvemu.hypervisor.virq import send_global_virq, send_virq
 from pvemu.memory.frames import PGT_NONE, Frames
 from pvemu.memory.heap import Heap
 from pvemu.memory.ram import PAGE_SHIFT, Ram
@@ -283,6 +283,11 @@ class Hypervisor:
     def reschedule(self) -> None:
         """Leave the guest after this exit and choose anew who runs."""
         self.cpu.stop()
+
+    def type_at_console(self, keys: bytes) -> None:
+        """Keys for the hypervisor's own console, which domain 0 reads; it is told by VIRQ_CONSOLE."""
+        self.console_input += keys
+        send_global_virq(self, VIRQ_CONSOLE)
 
     def notify_service(self, domain: Domain, port: int) -> None:
         """Queue an event for a domain that lives outside the machine."""

@@ -177,7 +177,7 @@ class Machine:
         if self._dom0 is not None:
             self._dom0.consoles.type(self.guests[guest].domain.domid, keys)
         else:
-            self.hypervisor.console_input += keys
+            self.hypervisor.type_at_console(keys)
 
     def type_text(self, text: bytes, guest: int = 0) -> None:
         """Type a text at a guest's console while the machine runs, line by line as the guest answers."""
@@ -185,7 +185,7 @@ class Machine:
             domid = self.guests[guest].domain.domid
             self._typists.append(Typist(self.hypervisor, self._dom0.consoles, domid, text))
         else:
-            self.hypervisor.console_input += text
+            self.hypervisor.type_at_console(text)
 
     def listen(self, path: Path) -> None:
         """Serve xenstore on a Unix socket while the machine runs.

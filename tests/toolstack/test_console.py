@@ -14,6 +14,7 @@ import pytest
 
 from guestkit import assemble
 from pvemu import Machine, Outcome
+from pvemu.hypervisor.timers import Timer
 from pvemu.toolstack.outside import Gate
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,44 @@ def test_a_script_waits_for_the_answer_to_each_line(echo: Path) -> None:
     assert result.outcome is Outcome.POWEROFF
     assert bytes(machine.console_bytes) == b"Type!\n[a][\n][b][q]\nBye.\n"
     assert result.nanoseconds > 600_000_000  # two silences
+
+
+# Domain 0 sleeps until the hypervisor has keys for it, reads them, and powers off at a `q`.
+SLEEPER = """
+guest "sleeper"
+include "start.gk"
+include "print.gk"
+include "events.gk"
+section .text
+main:   call events_open
+        mov eax, VIRQ_CONSOLE
+        mov edx, ignore_event
+        call bind_virq
+        print "Type!\\n"
+.wait:  call wait_for_upcall
+        hypercall console_io, CONSOLEIO_read, 8, keys
+        test eax, eax
+        jz .wait
+        mov ecx, eax
+        mov eax, keys
+        call console_write
+        cmp byte [keys + ecx - 1], 'q'
+        jne .wait
+        ret
+section .data
+keys:   reserve 8, 0
+"""
+
+
+def test_domain_0_is_woken_by_keys_at_the_hypervisors_console() -> None:
+    with Machine(assemble(SLEEPER).elf, memory=16, privileged=True) as machine:
+        timers = machine.hypervisor.timers
+        Timer(timers, lambda: machine.type_keys(b"abc")).set(50_000_000)
+        Timer(timers, lambda: machine.type_keys(b"defq")).set(90_000_000)
+        result = machine.run(1)
+    assert result.outcome is Outcome.POWEROFF
+    assert bytes(machine.console_bytes) == b"Type!\nabcdefq"
+    assert 90_000_000 < result.nanoseconds < 100_000_000
 
 
 def test_keys_for_a_guest_that_never_reads_are_no_trouble() -> None:
