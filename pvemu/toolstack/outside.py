@@ -89,13 +89,17 @@ class Gate:
                 patience = _LINGER
 
     def wait(self, nanoseconds: int | None) -> int:
-        """Wait until something is ready, or for so long (None: without end); the nanoseconds that passed."""
+        """Wait until something is ready, or for so long (None: without end); the nanoseconds that passed.
+
+        Nobody is called yet: `look` does that, once the machine's clock has been moved on by that time.
+        """
         begin = time.monotonic_ns()
-        self._call(None if nanoseconds is None else nanoseconds / _SECOND)
+        self._selector.select(None if nanoseconds is None else nanoseconds / _SECOND)
+        self._next_look = 0
         passed = time.monotonic_ns() - begin
         return passed if nanoseconds is None else min(passed, nanoseconds)
 
-    def _call(self, timeout: float | None) -> bool:
+    def _call(self, timeout: float) -> bool:
         """Call for what is or becomes ready in so many seconds; whether anything was."""
         found = self._selector.select(timeout)
         for key, ready in found:

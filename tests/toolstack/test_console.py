@@ -234,6 +234,8 @@ def test_the_gate_calls_for_what_is_ready_and_forgets_what_it_should() -> None:
     assert got == [b"one"]
     os.write(writer, b"two")
     gate.wait(None)
+    assert got == [b"one"]
+    gate.look(2_100_000)  # after a wait it is never too soon
     assert got == [b"one", b"two"]
     gate.forget(source)
     os.write(writer, b"three")
