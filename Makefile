@@ -42,7 +42,8 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 nightly: $(READY)
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "nightly or not nightly" --hypothesis-profile nightly
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "nightly or not nightly" --hypothesis-profile nightly \
+	  -o faulthandler_timeout=7200
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage
