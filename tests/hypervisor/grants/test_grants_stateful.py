@@ -13,7 +13,7 @@ from pvemu.abi import grant_table as abi
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import GrantRefused
 from pvemu.abi.memory import XENMEM_decrease_reservation, XENMEM_populate_physmap, xen_memory_reservation
-from pvemu.abi.xen import DOMID_INVALID, DOMID_SELF, DOMID_XEN
+from pvemu.abi.xen import DOMID_INVALID, DOMID_IO, DOMID_SELF, DOMID_XEN
 from pvemu.hypervisor.audit import Auditor
 from pvemu.memory.page_tables import PRESENT, WRITABLE, entry_frame
 
@@ -433,11 +433,13 @@ class Grants(RuleBasedStateMachine):
         for guest in self.guests():
             if guest.domain.has_shut_down:
                 continue
+            # Low memory is a device's, and domain 0 may map devices.
+            its_own = {guest.domid, DOMID_IO} if guest.domain.privileged else {guest.domid}
             for pfn in WINDOW_PFNS:
                 entry = hypervisor.ram.u64[guest.entry(pfn)]
                 mfn = entry_frame(entry)
                 is_memory = mfn < hypervisor.frames.number
-                if entry & PRESENT and is_memory and hypervisor.frames.owner[mfn] != guest.domid:
+                if entry & PRESENT and is_memory and hypervisor.frames.owner[mfn] not in its_own:
                     assert (mfn, bool(entry & WRITABLE)) in self.reached[guest.domid]
 
 
