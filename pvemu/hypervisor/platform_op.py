@@ -1,6 +1,5 @@
 """The platform_op hypercall: what domain 0 asks about the computer. There are its clock and one processor."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from pvemu.abi.errno import Errno
@@ -20,12 +19,11 @@ from pvemu.abi.platform import (
     xenpf_settime32,
     xenpf_settime64,
 )
-from pvemu.abi.structure import Structure
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.time import NANOSECONDS_PER_SECOND, write_wallclock
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.versioned_op import Commands, carry_out_versioned
 
-_HEADER: Final = 8
 _SIGN: Final = 1 << 63
 
 
@@ -62,8 +60,7 @@ def _cpu_offline(_vcpu: Vcpu, op: Any) -> None:
     raise HypercallError(Errno.EINVAL if op.cpuid else Errno.EOPNOTSUPP)
 
 
-#: Command -> its structure, what carries it out, whether the structure is written back.
-_COMMANDS: Final[dict[int, tuple[Structure, Callable[[Vcpu, Any], None], bool]]] = {
+_COMMANDS: Final[Commands] = {
     XENPF_settime32: (xenpf_settime32, _set_time, False),
     XENPF_settime64: (xenpf_settime64, _set_time64, False),
     XENPF_get_cpuinfo: (xenpf_pcpuinfo, _get_cpuinfo, True),
@@ -75,19 +72,4 @@ _COMMANDS: Final[dict[int, tuple[Structure, Callable[[Vcpu, Any], None], bool]]]
 @hypercall("platform_op")
 def platform_op(vcpu: Vcpu, argument: int) -> int:
     """Carry out one XENPF_* command: -EFAULT, -EACCES for another version, -EPERM, then -ENOSYS."""
-    domain = vcpu.domain
-    memory, word = domain.memory, domain.word
-    raw = memory.copy_from_guest(argument, xen_platform_op.size(word))
-    command, version = (int.from_bytes(raw[at : at + 4], "little") for at in (0, 4))
-    if version != XENPF_INTERFACE_VERSION:
-        raise HypercallError(Errno.EACCES)
-    if not domain.privileged:
-        raise HypercallError(Errno.EPERM)
-    if command not in _COMMANDS:
-        raise HypercallError(Errno.ENOSYS)
-    structure, carry_out, writes_back = _COMMANDS[command]
-    op = structure.unpack(word, raw[_HEADER:])
-    carry_out(vcpu, op)
-    if writes_back:
-        memory.copy_to_guest(argument + _HEADER, structure.pack(word, **vars(op)))
-    return 0
+    return carry_out_versioned(vcpu, argument, xen_platform_op, XENPF_INTERFACE_VERSION, _COMMANDS)

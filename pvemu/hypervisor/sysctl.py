@@ -4,13 +4,11 @@ Answers: golden pv32-*, family sysctl. What the machine has not (frequency scali
 traces) is -ENOSYS.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from pvemu.abi.domctl import XEN_SCHEDULER_CREDIT2, xen_domctl_getdomaininfo
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.structure import Structure
 from pvemu.abi.sysctl import (
     XEN_SYSCTL_INTERFACE_VERSION,
     XEN_SYSCTL_availheap,
@@ -40,9 +38,9 @@ from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.hypervisor.domctl_op import domain_info
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.versioned_op import Commands, carry_out_versioned
 from pvemu.memory.ram import PAGE_SHIFT
 
-_HEADER: Final = 8
 _MAX_NODE_ID: Final = 63
 #: Limits of the rate limit in microseconds (public header: XEN_SYSCTL_SCHED_RATELIMIT_*).
 _SHORTEST_RATELIMIT, _LONGEST_RATELIMIT = 100, 500_000
@@ -129,32 +127,18 @@ def _scheduler_op(vcpu: Vcpu, op: Any) -> None:
     op.u = {"sched_credit2": {"ratelimit_us": scheduler.ratelimit // _CYCLES_PER_MICROSECOND}}
 
 
-_COMMANDS: Final[dict[int, tuple[Structure, Callable[[Vcpu, Any], None]]]] = {
-    XEN_SYSCTL_physinfo: (xen_sysctl_physinfo, _physinfo),
-    XEN_SYSCTL_sched_id: (xen_sysctl_sched_id, _sched_id),
-    XEN_SYSCTL_getdomaininfolist: (xen_sysctl_getdomaininfolist, _getdomaininfolist),
-    XEN_SYSCTL_getcpuinfo: (xen_sysctl_getcpuinfo, _getcpuinfo),
-    XEN_SYSCTL_availheap: (xen_sysctl_availheap, _availheap),
-    XEN_SYSCTL_cputopoinfo: (xen_sysctl_cputopoinfo, _cputopoinfo),
-    XEN_SYSCTL_scheduler_op: (xen_sysctl_scheduler_op, _scheduler_op),
+_COMMANDS: Final[Commands] = {
+    XEN_SYSCTL_physinfo: (xen_sysctl_physinfo, _physinfo, True),
+    XEN_SYSCTL_sched_id: (xen_sysctl_sched_id, _sched_id, True),
+    XEN_SYSCTL_getdomaininfolist: (xen_sysctl_getdomaininfolist, _getdomaininfolist, True),
+    XEN_SYSCTL_getcpuinfo: (xen_sysctl_getcpuinfo, _getcpuinfo, True),
+    XEN_SYSCTL_availheap: (xen_sysctl_availheap, _availheap, True),
+    XEN_SYSCTL_cputopoinfo: (xen_sysctl_cputopoinfo, _cputopoinfo, True),
+    XEN_SYSCTL_scheduler_op: (xen_sysctl_scheduler_op, _scheduler_op, True),
 }
 
 
 @hypercall("sysctl")
 def sysctl(vcpu: Vcpu, argument: int) -> int:
     """Carry out one XEN_SYSCTL_* command: -EFAULT, -EACCES for another version, -EPERM, then -ENOSYS."""
-    domain = vcpu.domain
-    memory, word = domain.memory, domain.word
-    raw = memory.copy_from_guest(argument, xen_sysctl.size(word))
-    command, version = (int.from_bytes(raw[at : at + 4], "little") for at in (0, 4))
-    if version != XEN_SYSCTL_INTERFACE_VERSION:
-        raise HypercallError(Errno.EACCES)
-    if not domain.privileged:
-        raise HypercallError(Errno.EPERM)
-    if command not in _COMMANDS:
-        raise HypercallError(Errno.ENOSYS)
-    structure, carry_out = _COMMANDS[command]
-    op = structure.unpack(word, raw[_HEADER:])
-    carry_out(vcpu, op)
-    memory.copy_to_guest(argument + _HEADER, structure.pack(word, **vars(op)))
-    return 0
+    return carry_out_versioned(vcpu, argument, xen_sysctl, XEN_SYSCTL_INTERFACE_VERSION, _COMMANDS)
