@@ -14,6 +14,7 @@ from guestkit.source import Line
 from guestkit.structures import UserStructure
 from guestkit.symbols import GivenSymbol, LabelSymbol, SymbolTable
 from guestkit.syntax import Directive
+from guestkit.target import Target
 
 _MOST_PROBLEMS = 20
 _MOST_UNSAID = 500
@@ -47,13 +48,16 @@ class OpenTrapTable:
 class Assembly:
     """Everything that the statements read so far have said."""
 
-    def __init__(self, include_paths: Sequence[Path], defines: Mapping[str, int]) -> None:
+    def __init__(
+        self, include_paths: Sequence[Path], defines: Mapping[str, int], target: Target | None = None
+    ) -> None:
         self.include_paths = include_paths
         self.symbols = SymbolTable()
         self.macros: dict[str, Macro] = {}
         self.evaluator = Evaluator(self.symbols, self.macros)
         self.sections: dict[str, Section] = {}
-        self.bits = 32
+        self.asked_target = self.evaluator.target = target
+        self.bits = target.bits if target else 32
         self.scope = ""
         self.line = Line("", "<start>", 0)
         self.guest: GuestInfo | None = None

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -31,6 +31,7 @@ def build(
     listing: Path | None = None,
     include: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     define: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    target: Literal["pv32", "pv64", "hvm32", "hvm64"] | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """Assemble a source file and write the kernel.
@@ -47,11 +48,13 @@ def build(
         A folder where included files are looked for; may be given several times.
     define
         NAME=VALUE, a constant that the source can use (1 without a value); may be given several times.
+    target
+        What the guest is for, when it does not say so itself; pv32 without either.
     as_json
         Print what was built as JSON: entry, segments, sections, symbols and warnings.
     """
     try:
-        image = assemble_file(source, include_paths=include, defines=_definitions(define))
+        image = assemble_file(source, include_paths=include, defines=_definitions(define), target=target)
         _write(output, image.elf)
         if listing is not None:
             _write(listing, image.listing().encode())

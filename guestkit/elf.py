@@ -112,11 +112,21 @@ class _ElfFile:
         self._words = _WORDS[bits]
         self._programs: list[bytes] = []
         self._headers = [_Header("", 0, 0, 0, 0, 0, alignment=0)]
+        self._first: tuple[int, int] | None = None
+        """Offset and address of the first segment."""
         self._data = bytearray(self._words.header.size + program_headers * self._words.program.size)
 
     def add_segment(self, segment: ElfSegment, data: bytes) -> int:
-        """Append a segment to be loaded, and return its offset, which is its address modulo pages."""
+        """Append a segment to be loaded, and return its offset.
+
+        That is its address modulo pages. What the file holds lies in it as it does in memory: loaders that go
+        by the Multiboot header rely on it.
+        """
+        if self._first is not None and data:
+            first_offset, first_address = self._first
+            self._data += bytes(first_offset + segment.address - first_address - len(self._data))
         at = self._append(data, PAGE, segment.address % PAGE)
+        self._first = self._first or (at, segment.address)
         flags = sum(_PF[letter] for letter in segment.flags)
         self._add_program(_PT_LOAD, flags, at, segment.address, segment.physical, segment.memory_size, PAGE)
         return at

@@ -23,6 +23,7 @@ from guestkit.syntax import (
     Text,
     Unary,
 )
+from guestkit.target import Target
 from guestkit.vocabulary import constants
 from guestkit.x86.operands import REGISTERS, Value
 
@@ -50,6 +51,8 @@ class Evaluator:
     def __init__(self, symbols: SymbolTable, macros: Container[str] = ()) -> None:
         self.symbols = symbols
         self.stage = Stage.READING
+        self.target: Target | None = None
+        """What the program is for, once that is said."""
         self._macros = macros
         self._depth = 0
         self._round = 0

@@ -218,7 +218,7 @@ class Expander:
         (name,) = _directive(line).values
         assert isinstance(name, Text)
         origin = self._step("included", line)
-        path = find(name.text, line.folder, self._include_paths, name.column)
+        path = find(name.text, line.folder, self._include_paths, self._evaluator.target, name.column)
         text = read_text(path, name.column)
         yield from self.expand(split_lines(text, str(path), path.parent, origin))
 

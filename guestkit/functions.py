@@ -1,4 +1,4 @@
-"""The functions that expressions can call: sizeof, defined, strlen, align_up, lo32 and hi32."""
+"""The functions that expressions can call: sizeof, defined, strlen, align_up, lo32, hi32 and target."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -8,6 +8,7 @@ from guestkit.fields import field_name
 from guestkit.program import Place
 from guestkit.structures import SCALARS, scalar
 from guestkit.syntax import Call, Name, Path, Text
+from guestkit.target import KINDS, TARGETS
 from guestkit.x86.operands import Value
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ def _hi32(evaluator: "Evaluator", expression: Call, place: Place) -> Value:
     return Value(value.number >> 32 & 0xFFFFFFFF, value.known)
 
 
+def _target(evaluator: "Evaluator", expression: Call, place: Place) -> Value:
+    what = expression.arguments[0]
+    name = what.name if isinstance(what, Name) else ""
+    if name not in KINDS and name not in TARGETS:
+        raise Mistake(f"target takes one of {', '.join([*KINDS, *TARGETS])}", what.column)
+    if evaluator.target is None:
+        raise Mistake("the target is not known above the guest line", expression.column)
+    return Value(int(name in (evaluator.target.kind, evaluator.target.word)))
+
+
 class Function(NamedTuple):
     """A function: how many arguments it takes, and what it does."""
 
@@ -84,4 +95,5 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "align_up": Function(2, _align_up),
     "lo32": Function(1, _lo32),
     "hi32": Function(1, _hi32),
+    "target": Function(1, _target),
 }

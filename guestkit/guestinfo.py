@@ -5,10 +5,16 @@ from enum import Enum, auto
 
 from guestkit.program import Place
 from guestkit.syntax import Expression, Name, Text
+from guestkit.target import Target
 from pvemu.abi import elfnote
 
-# By the bits of the guest. A 64-bit kernel lies in the upper 2 GiB, where 32-bit displacements reach it.
-DEFAULT_VIRT_BASE = {32: 0xC0000000, 64: 0xFFFFFFFF80000000}
+# A 64-bit PV kernel lies in the upper 2 GiB, where 32-bit displacements reach it. HVM begins without paging.
+DEFAULT_VIRT_BASE = {
+    Target.PV32: 0xC0000000,
+    Target.PV64: 0xFFFFFFFF80000000,
+    Target.HVM32: 0,
+    Target.HVM64: 0,
+}
 DEFAULT_PADDR = 0x100000
 
 
@@ -47,15 +53,17 @@ NOTE_KEYS: dict[str, NoteKey] = {
     "supported_features": NoteKey(elfnote.XEN_ELFNOTE_SUPPORTED_FEATURES, NoteKind.NUMBER),
     "phys32_entry": NoteKey(elfnote.XEN_ELFNOTE_PHYS32_ENTRY, NoteKind.NUMBER),
 }
-PLAIN_KEYS = ("bits", "paddr")
+PLAIN_KEYS = ("target", "bits", "paddr", "multiboot")
 """Options that are no notes: they say how the kernel is linked."""
+UNTOLD_KEYS = frozenset({"virt_base", "entry", "hypercall_page"})
+"""Options of which no note tells when the guest is HVM: it begins without paging, and finds Xen by itself."""
 
 
 @dataclass
 class GuestInfo:
     """The guest directive with its options checked; ``virt_base`` to ``paddr_offset`` are in bytes."""
 
-    bits: int
+    target: Target
     virt_base: int
     paddr: int
     paddr_offset: int
@@ -66,6 +74,13 @@ class GuestInfo:
     wants_hypercall_page: bool = True
     """Whether there is a hypercall page; without one the kernel uses the bare trap or syscall instruction."""
     wants_entry: bool = True
+    wants_phys32_entry: bool = False
+    """Whether the note of the PVH entry is wanted when no option says what is in it."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of the guest's words."""
+        return self.target.bits
 
     @property
     def physical_offset(self) -> int:
@@ -78,12 +93,20 @@ def is_none(value: Expression | None) -> bool:
     return isinstance(value, Name) and value.name == "none"
 
 
-def default_notes(name: Text, bits: int, virt_base: int) -> dict[str, Expression]:
+_DEFAULT_TEXTS = {
+    Target.PV32: {"xen_version": b"xen-3.0", "loader": b"generic", "pae": b"yes"},
+    Target.PV64: {"xen_version": b"xen-3.0", "loader": b"generic"},
+    Target.HVM32: {},
+    Target.HVM64: {},
+}
+
+
+def default_notes(name: Text, target: Target) -> dict[str, Expression]:
     """Return what the notes hold that a guest has without asking for them.
 
-    A 32-bit guest must say that it can do PAE (Xen refuses it otherwise), a 64-bit one needs no such note.
+    A 32-bit PV guest must say that it can do PAE (Xen refuses it otherwise), a 64-bit one needs no such note.
     """
-    texts = {"xen_version": b"xen-3.0", "loader": b"generic"} | ({"pae": b"yes"} if bits == 32 else {})
+    texts: dict[str, bytes] = _DEFAULT_TEXTS[target]
     notes: dict[str, Expression] = {"guest_os": name}
     notes |= {key: Text(data, name.column) for key, data in texts.items()}
     return notes

@@ -29,6 +29,8 @@ class Route:
     """How the kernel reaches Xen, known once all is read: its hypercall page, or None for a bare trap."""
 
     page: Expression | None = None
+    is_used: bool = False
+    """Whether there is any hypercall."""
 
 
 class HypercallCode(Fragment):

@@ -7,7 +7,7 @@ from guestkit.assembly import Assembly
 from guestkit.elf import ElfSection, ElfSegment, ElfSymbol, segment_data, write_elf
 from guestkit.errors import Mistake
 from guestkit.listing import ListedLine, format_listing
-from guestkit.notes import build_notes, entry_address
+from guestkit.notes import build_notes, file_entry
 from guestkit.program import Section
 from guestkit.symbols import ConstantSymbol, GivenSymbol, LabelSymbol
 
@@ -67,7 +67,7 @@ def build_image(assembly: Assembly, placed: Sequence[Section]) -> Image:
     notes = build_notes(assembly)
     entry = 0
     try:
-        entry = entry_address(assembly)
+        entry = file_entry(assembly)
     except Mistake as mistake:
         assembly.report(mistake, assembly.guest.place.line if assembly.guest else assembly.line)
     assembly.fail_if_wrong()

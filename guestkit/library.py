@@ -4,17 +4,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guestkit.errors import Mistake
+from guestkit.target import Target
 
 PACKAGED = Path(__file__).parent / "lib"
-"""The library that comes with guestkit."""
+"""The library that comes with guestkit; a target's variants are in the folder of its name or kind."""
 _LARGEST_FILE = 64 << 20
 
 
-def find(name: str, folder: Path | None, include_paths: Sequence[Path], column: int | None) -> Path:
-    """Return the path of an included file; Mistake, saying where it was looked for, when there is none."""
+def find(
+    name: str,
+    folder: Path | None,
+    include_paths: Sequence[Path],
+    target: Target | None,
+    column: int | None,
+) -> Path:
+    """Return the path of an included file; Mistake, saying where it was looked for, when there is none.
+
+    ``folder`` is that of the including file. In the library, a target's variant of a file comes first.
+    """
     if not name or "\0" in name:
         raise Mistake("the name of a file is missing", column)
-    folders = [*([folder] if folder is not None else []), *include_paths, PACKAGED]
+    variants = [PACKAGED / target.word, PACKAGED / target.kind] if target and target.is_hvm else []
+    beside = [folder] if folder is not None and not folder.is_relative_to(PACKAGED) else []
+    folders = [*beside, *include_paths, *variants, PACKAGED]
     for candidate in folders:
         path = candidate / name
         try:

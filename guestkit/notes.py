@@ -5,10 +5,10 @@ import struct
 from guestkit.assembly import Assembly
 from guestkit.errors import Mistake
 from guestkit.fragments import pack
-from guestkit.guestinfo import NOTE_KEYS, NoteKind
+from guestkit.guestinfo import NOTE_KEYS, UNTOLD_KEYS, GuestInfo, NoteKind
 from guestkit.program import Place
 from guestkit.symbols import LabelSymbol
-from guestkit.syntax import Directive, Expression, Name, Text
+from guestkit.syntax import Binary, Directive, Expression, Name, Number, Text
 
 _OWNER = b"Xen\0"
 _START = "start"
@@ -20,10 +20,8 @@ def build_notes(assembly: Assembly) -> bytes:
     guest = assembly.guest
     if guest is not None:
         for key, row in NOTE_KEYS.items():
-            expression = guest.notes.get(key)
-            if key == "entry" and expression is None and assembly.symbols.get(_START) and guest.wants_entry:
-                expression = Name(_START, guest.column)
-            if expression is None:
+            expression = guest.notes.get(key) or _default(assembly, guest, key)
+            if expression is None or (guest.target.is_hvm and key in UNTOLD_KEYS):
                 continue
             try:
                 parts.append(
@@ -37,6 +35,23 @@ def build_notes(assembly: Assembly) -> bytes:
         except Mistake as mistake:
             assembly.report(mistake, place.line)
     return b"".join(parts)
+
+
+def _default(assembly: Assembly, guest: GuestInfo, key: str) -> Expression | None:
+    """Return what a note holds that comes from the program's labels; None when there is no such note."""
+    if key == "entry" and guest.wants_entry and assembly.symbols.get(_START):
+        return Name(_START, guest.column)
+    if key == "phys32_entry" and guest.wants_phys32_entry:
+        entry = guest.notes.get("entry") or _default(assembly, guest, "entry")
+        offset = Number(guest.physical_offset, guest.column)
+        return Binary("-", entry, offset, guest.column, entry.depth + 1) if entry is not None else None
+    return None
+
+
+def file_entry(assembly: Assembly) -> int:
+    """Return where the file says that execution begins: physical for HVM, which is entered without paging."""
+    guest = assembly.guest
+    return entry_address(assembly) - (guest.physical_offset if guest and guest.target.is_hvm else 0)
 
 
 def entry_address(assembly: Assembly) -> int:

@@ -94,7 +94,12 @@ def _add_hypercall_page(assembly: Assembly) -> None:
     if guest is None:
         assembly.route.page = Name(HYPERCALL_PAGE, 1) if exists else None
         return
+    if guest.target.is_hvm and not assembly.route.is_used:
+        return
     if not guest.wants_hypercall_page:
+        if guest.target.is_hvm:
+            mistake = Mistake("an HVM guest makes hypercalls through its page only", guest.column)
+            assembly.report(mistake, guest.place.line)
         return
     if HYPERCALL_PAGE not in guest.notes:
         if not exists:

@@ -10,6 +10,9 @@ KEYWORDS = frozenset(
 )
 """Words that have a meaning among operands, so that a symbol of that name could not be used there."""
 
+_FOLDERS = {"arch_x86": "arch-x86/xen", "start_info": "arch-x86/hvm/start_info"}
+"""Where the headers of modules are that are called otherwise, or lie in a folder."""
+
 constants = vocabulary.constants
 structures = vocabulary.structures
 
@@ -22,7 +25,8 @@ def _headers() -> dict[str, str]:
         if name.startswith("__HYPERVISOR_"):
             headers[name] = "xen.h"
     for module in vocabulary.HEADERS:
-        header = module.__name__.rpartition(".")[2].replace("arch_x86", "arch-x86/xen") + ".h"
+        stem = module.__name__.rpartition(".")[2]
+        header = _FOLDERS.get(stem, stem) + ".h"
         for name in vars(module):
             headers.setdefault(name, header)
     return headers

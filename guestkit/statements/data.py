@@ -67,7 +67,9 @@ def incbin(assembly: Assembly, directive: Directive) -> None:
     _need_bytes(assembly, directive)
     name, offset, size = directive.values
     assert isinstance(name, Text)
-    path = find(name.text, assembly.line.folder, assembly.include_paths, name.column)
+    path = find(
+        name.text, assembly.line.folder, assembly.include_paths, assembly.evaluator.target, name.column
+    )
     contents = read_bytes(path, name.column)
     bounds: list[int] = []
     for expression, default in ((offset, 0), (size, len(contents))):

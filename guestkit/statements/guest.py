@@ -14,8 +14,11 @@ from guestkit.guestinfo import (
     is_none,
 )
 from guestkit.hypercalls import HypercallCode
+from guestkit.multiboot import MultibootHeader
+from guestkit.notes import entry_address
 from guestkit.program import PAGE
-from guestkit.syntax import Directive, Expression, Hypercall, Number, Text
+from guestkit.syntax import Directive, Expression, Hypercall, Name, Number, Text
+from guestkit.target import TARGETS, Target
 from guestkit.vocabulary import constants, structures
 
 
@@ -27,19 +30,17 @@ def guest(assembly: Assembly, directive: Directive) -> None:
     options = _checked_options(directive)
     (name,) = directive.values
     assert isinstance(name, Text)
-    bits = _number(assembly, options, "bits", assembly.bits)
-    if bits not in (32, 64):
-        raise Mistake(f"a guest has 32 or 64 bits, not {bits}", directive.column)
-    assembly.bits = bits
+    target = _chosen_target(assembly, options, directive)
+    assembly.bits, assembly.evaluator.target = target.bits, target
     no_base = is_none(options.get("virt_base"))
-    virt_base = _number(assembly, options, "virt_base", 0 if no_base else DEFAULT_VIRT_BASE[bits])
-    notes = default_notes(name, bits, virt_base) | {"virt_base": Number(virt_base, directive.column)}
+    virt_base = _number(assembly, options, "virt_base", 0 if no_base else DEFAULT_VIRT_BASE[target])
+    notes = default_notes(name, target) | {"virt_base": Number(virt_base, directive.column)}
     for key, value in options.items():
         if key in NOTE_KEYS:
             notes[key] = value
     notes = {key: value for key, value in notes.items() if not is_none(value)}
-    assembly.guest = GuestInfo(
-        bits,
+    assembly.guest = guest = GuestInfo(
+        target,
         virt_base,
         _number(assembly, options, "paddr", DEFAULT_PADDR),
         _number(assembly, options, "paddr_offset", 0),
@@ -48,7 +49,51 @@ def guest(assembly: Assembly, directive: Directive) -> None:
         notes,
         wants_hypercall_page=not is_none(options.get("hypercall_page")),
         wants_entry=not is_none(options.get("entry")),
+        wants_phys32_entry=target.is_hvm and not is_none(options.get("phys32_entry")),
     )
+    if target.is_hvm and not is_none(options.get("multiboot")):
+        _add_multiboot_header(assembly, guest)
+
+
+def _chosen_target(assembly: Assembly, options: dict[str, Expression], directive: Directive) -> Target:
+    """Return what the guest is for: what it says itself, or what was asked for, or PV."""
+    asked, declared = assembly.asked_target, _declared_target(options)
+    target = declared or asked
+    if asked and declared and asked is not declared:
+        raise Mistake(f"this guest is for {declared.word} alone, not for {asked.word}", directive.column)
+    bits = _number(assembly, options, "bits", target.bits if target else assembly.bits)
+    if bits not in (32, 64):
+        raise Mistake(f"a guest has 32 or 64 bits, not {bits}", directive.column)
+    target = target or TARGETS[f"pv{bits}"]
+    if bits != target.bits:
+        raise Mistake(f"{target.word} has {target.bits} bits, not {bits}", options["bits"].column)
+    if "multiboot" in options and not target.is_hvm:
+        raise Mistake(f"{target.word} has no Multiboot header", options["multiboot"].column)
+    return target
+
+
+def _declared_target(options: dict[str, Expression]) -> Target | None:
+    value = options.get("target")
+    if value is None:
+        return None
+    target = TARGETS.get(value.name) if isinstance(value, Name) else None
+    if target is None:
+        raise Mistake(f"the option target is one of {', '.join(TARGETS)}", value.column)
+    return target
+
+
+def _add_multiboot_header(assembly: Assembly, guest: GuestInfo) -> None:
+    text = assembly.sections[".text"]
+    if text.fragments:
+        raise Mistake(
+            "the guest line stands before the code of an HVM guest, which begins with its Multiboot header;"
+            " move it up, or leave the header out with multiboot=none",
+            guest.column,
+        )
+    header = MultibootHeader(guest, assembly.sections.values(), assembly.end, lambda: entry_address(assembly))
+    current, assembly.section = assembly.section, text
+    assembly.add(header)
+    assembly.section = current
 
 
 def _checked_options(directive: Directive) -> dict[str, Expression]:
@@ -61,7 +106,9 @@ def _checked_options(directive: Directive) -> dict[str, Expression]:
             raise Mistake(f"the option {option.name} is given twice", option.column)
         assert option.value is not None
         is_text = isinstance(option.value, Text)
-        if not is_none(option.value):
+        if option.name == "multiboot" and not is_none(option.value):
+            raise Mistake("the option multiboot is none or left out", option.value.column)
+        if not is_none(option.value) and option.name != "target":
             wants_text = option.name in NOTE_KEYS and NOTE_KEYS[option.name].kind is NoteKind.STRING
             if wants_text != is_text:
                 kind = "a string" if wants_text else "a number"
@@ -89,6 +136,7 @@ def note(assembly: Assembly, directive: Directive) -> None:
 
 def hypercall(assembly: Assembly, statement: Hypercall) -> None:
     """Add the code of a hypercall."""
+    assembly.route.is_used = True
     assembly.add(HypercallCode(statement, assembly.route))
 
 

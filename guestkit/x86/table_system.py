@@ -70,6 +70,13 @@ xgetbv xsetbv
                         | 0F 01 D0+n
 monitor mwait clac stac
                         | 0F 01 C8+n
+rdpid
+    r32                 | F3 0F C7 /7       | i64
+    r64                 | F3 0F C7 /7       | o64
+serialize
+                        | 0F 01 E8
+endbr64 endbr32
+                        | F3 0F 1E FA+n
 - - - - - - rdrand rdseed
     rv                  | 0F C7 /n
 
@@ -82,8 +89,12 @@ invlpg
 invpcid
     r32, m128           | 66 0F 38 82 /r    | i64
     r64, m128           | 66 0F 38 82 /r    | o64
+wbnoinvd
+                        | F3 0F 09
 clflush
     m8                  | 0F AE /7
+- - - - - - clwb clflushopt
+    m8                  | 66 0F AE /n
 prefetchnta prefetcht0 prefetcht1 prefetcht2
     m8                  | 0F 18 /n
 prefetch prefetchw
@@ -91,8 +102,36 @@ prefetch prefetchw
 lfence mfence sfence
                         | 0F AE E8+8n
 
+# ---------------------------------------------------------------- the state of all extensions
+
+- - - - xsave xrstor xsaveopt
+    m                   | 0F AE /n
+- - - - xsave64 xrstor64 xsaveopt64
+    m                   | REX.W 0F AE /n    | o64
+- - - xrstors xsavec xsaves
+    m                   | 0F C7 /n
+- - - xrstors64 xsavec64 xsaves64
+    m                   | REX.W 0F C7 /n    | o64
+
 # ---------------------------------------------------------------- virtualization
 
+getsec
+                        | 0F 37
+- - - - - - vmptrld vmptrst
+    m64                 | 0F C7 /n
+vmclear
+    m64                 | 66 0F C7 /6
+vmxon
+    m64                 | F3 0F C7 /6
+vmread
+    r/m32, r32          | 0F 78 /r          | i64
+    r/m64, r64          | 0F 78 /r          | o64
+vmwrite
+    r32, r/m32          | 0F 79 /r          | i64
+    r64, r/m64          | 0F 79 /r          | o64
+invept invvpid
+    r32, m128           | 66 0F 38 80+n /r  | i64
+    r64, m128           | 66 0F 38 80+n /r  | o64
 - vmcall vmlaunch vmresume vmxoff
                         | 0F 01 C0+n
 vmrun vmmcall vmload vmsave stgi clgi skinit invlpga

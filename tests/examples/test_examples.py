@@ -1,4 +1,4 @@
-"""The examples print what they print on real Xen, in both kinds of domain."""
+"""The examples print what they print on real Xen, in both kinds of domain, or on a PC."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,23 +8,36 @@ import pytest
 from company import plan, play
 
 from pvemu import Machine
+from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Outcome
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXPECTED = EXAMPLES / "expected"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.gk"))
 #: Those that want more of a machine than Xen itself; test_served_examples.py runs them.
-SERVED = {"disk", "xenbus"}
+SERVED = {"disk", "pvhvm", "xenbus"}
+#: Those that are HVM guests.
+HVM = {"unmodified", "unmodified64"}
 VCPUS = {"smp": 2}
 
 
 @pytest.mark.parametrize("privileged", [False, True], ids=["domU", "dom0"])
-@pytest.mark.parametrize("name", sorted({*NAMES} - SERVED))
+@pytest.mark.parametrize("name", sorted({*NAMES} - SERVED - HVM))
 def test_an_example_prints_what_it_prints_on_real_xen(
     name: str, privileged: bool, machine_options: Any
 ) -> None:
     guest = plan(EXAMPLES / f"{name}.gk", memory=16, vcpus=VCPUS.get(name, 1))
     played = play(guest, machine_options=machine_options, privileged=privileged)
+    assert played.texts[0] == (EXPECTED / f"{name}.txt").read_text()
+    assert played.result.outcome is Outcome.POWEROFF
+
+
+@pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
+@pytest.mark.parametrize("name", sorted(HVM))
+def test_an_unmodified_kernel_prints_what_it_prints_on_a_pc(
+    name: str, paging: Paging, machine_options: Any
+) -> None:
+    played = play(plan(EXAMPLES / f"{name}.gk", paging=paging), machine_options=machine_options)
     assert played.texts[0] == (EXPECTED / f"{name}.txt").read_text()
     assert played.result.outcome is Outcome.POWEROFF
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from company import Played, plan, play
 
+from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,12 @@ def assert_was_written(image: Path, starts: int) -> None:
 
 def test_xenbus_reads_watches_and_counts(machine_options: Any) -> None:
     assert_well(play(plan(EXAMPLES / "xenbus.gk"), machine_options=machine_options), "xenbus")
+
+
+@pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
+def test_pvhvm_is_a_pc_with_the_disk_of_a_pv_guest(paging: Paging, image: Path, machine_options: Any) -> None:
+    guest = plan(EXAMPLES / "pvhvm.gk", disks=[f"{image},xvda,w"], paging=paging)
+    assert_well(play(guest, machine_options=machine_options), "pvhvm")
 
 
 def test_disk_writes_what_it_says_into_the_image(image: Path, machine_options: Any) -> None:

@@ -31,6 +31,8 @@ _SPECIAL = {b"\x90": "nop", b"\x66\x90": "nop", b"\xcc": "int3"}
 
 # capstone 5 decodes UD0 and UD1 without the ModRM byte that the manual gives them.
 _DECODED_WRONGLY = {"ud0", "ud1"}
+# capstone 5 is older than this one.
+_NOT_DECODED = {"serialize"}
 # The register of a selector: 16 bits count, and the same bytes have the name of any size.
 _SELECTORS = {"sldt", "str", "lar", "lsl"}
 _SYMMETRIC = {"xchg", "test"}
@@ -41,7 +43,7 @@ _WAIT = b"\x9b"
 @given(instructions())
 def test_capstone_reads_back_what_was_encoded(instruction: tuple[int, Form, tuple[Operand, ...]]) -> None:
     bits, form, operands = instruction
-    assume(form.mnemonic not in _DECODED_WRONGLY)
+    assume(form.mnemonic not in _DECODED_WRONGLY | _NOT_DECODED)
     code = encode(bits, form.mnemonic, operands, address=ADDRESS).code
     mnemonic, address = form.mnemonic, ADDRESS
     if code.startswith(_WAIT) and len(code) > 1:

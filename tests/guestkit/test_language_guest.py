@@ -194,7 +194,7 @@ def test_a_trap_table_is_an_array_of_trap_info_with_a_terminator(bits: int) -> N
     ("source", "message"),
     [
         ('guest "k"', "a guest begins at the label start; define it, or name another with entry=LABEL"),
-        ('guest "k", frob=1\nstart:', "a guest has no option frob; it has bits, paddr, guest_os,"),
+        ('guest "k", frob=1\nstart:', "a guest has no option frob; it has target, bits, paddr, multiboot,"),
         ('guest "k", bits=16\nstart:', "a guest has 32 or 64 bits, not 16"),
         ('guest "k", bits=32, bits=64\nstart:', "the option bits is given twice"),
         ('guest "k", pae=1\nstart:', "the option pae is a string or none"),

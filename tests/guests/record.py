@@ -24,8 +24,8 @@ GOLDEN = ROOT / "tests/golden/guests"
 FATAL = ("fatal", "xsa-183")
 #: Sources that want more than one vCPU.
 VCPUS = {"smp": 2, "own_vcpus": 2}
-#: Sources that want what RUN has not: a xenstore that knows more than a domain's number, disks.
-SERVED = ("disk", "xenbus")
+#: Sources that want what RUN has not: a xenstore that knows more than a domain's number, disks, a PC.
+SERVED = ("disk", "xenbus", "unmodified", "unmodified64")
 
 POWEROFF, CRASH = 0, 3
 # What Xen logs about a domain that it ends: a trap without a handler, or the place in its source.
