@@ -76,6 +76,7 @@ def _registers(laboratory: Laboratory) -> Iterator[Check]:
         ("RIP", layout.EIP, 0x1234_5678),
         ("CR2", layout.CR + 16, 0x8765_4321),
         ("CR3", layout.CR + 24, 0x1000),
+        ("XMM9", layout.XMM + 9 * layout.XMM_SIZE, 0x1357_9BDF),
     ):
         engine.write_register(name, value)
         window.fetch()
@@ -95,6 +96,26 @@ def _registers(laboratory: Laboratory) -> Iterator[Check]:
             seen == (0x5A000 + register, 0x7F0 + register),
             repr(seen),
         )
+
+
+def _model_specific_registers(laboratory: Laboratory) -> Iterator[Check]:
+    """Model-specific registers written through the binding appear at their offsets."""
+    for number, offset in (
+        (0x174, layout.SYSENTER_CS),
+        (0x175, layout.SYSENTER_ESP),
+        (0x176, layout.SYSENTER_EIP),
+        (0xC0000081, layout.STAR),
+        (0xC0000082, layout.LSTAR),
+        (0xC0000083, layout.CSTAR),
+        (0xC0000084, layout.SFMASK),
+        (0xC0000102, layout.KERNEL_GS_BASE),
+        (0xC0000103, layout.TSC_AUX),
+    ):
+        value = 0x5A00 | number & 0xFF
+        laboratory.engine.write_msr(number, value)
+        laboratory.window.fetch()
+        seen = laboratory.window.u32[offset // 4]
+        yield Check(f"MSR 0x{number:x} is at offset {offset}", seen == value, f"0x{seen:x}")
 
 
 def _exits(laboratory: Laboratory) -> Iterator[Check]:
@@ -140,6 +161,18 @@ def _exits(laboratory: Laboratory) -> Iterator[Check]:
     yield expect("int3 arrives as 3, EIP past it", b"\xcc", 1, exits.BP, CODE + 1)
 
 
+def _interrupt_windows(laboratory: Laboratory) -> Iterator[Check]:
+    """A virtual interrupt waits for STI and the instruction behind it, and is then an exit."""
+    code = b"\x90" + b"\xfb" + b"\x90" * 4 + _HLT
+    if laboratory.engine.state_address is None:
+        return
+    window_exit = exits.intercept_bit(exits.INTERRUPT_WINDOW) | exits.intercept_bit(exits.HLT)
+    for waits, wanted in ((False, (exits.HLT, CODE + 6)), (True, (exits.INTERRUPT_WINDOW, CODE + 3))):
+        seen = laboratory.run(0, code, intercept=window_exit, interrupt_waits=waits)
+        claim = "a waiting interrupt is an exit behind STI" if waits else "without one STI is no exit"
+        yield Check(claim, seen is not None and (seen.number, seen.eip) == wanted, repr(seen))
+
+
 def _rings(laboratory: Laboratory) -> Iterator[Check]:
     """A native iret leaves ring 1 for ring 3 with the descriptors of the GDT."""
     target = CODE + 0x40
@@ -164,7 +197,14 @@ def _fallback(laboratory: Laboratory) -> Iterator[Check]:
     window.release()
 
 
-_GROUPS: Final[tuple[Callable[[Laboratory], Iterator[Check]], ...]] = (_registers, _exits, _rings, _fallback)
+_GROUPS: Final[tuple[Callable[[Laboratory], Iterator[Check]], ...]] = (
+    _registers,
+    _model_specific_registers,
+    _exits,
+    _interrupt_windows,
+    _rings,
+    _fallback,
+)
 
 
 def _counter_offset(laboratory: Laboratory) -> int | None:

@@ -1,5 +1,7 @@
 """Decoding of the one instruction at which a guest trapped, by capstone, cached by place and bytes."""
 
+import itertools
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import capstone
@@ -16,7 +18,7 @@ _GROUP_5: Final = 0xFF
 _FAR_GROUP_5: Final = {3: "lcall", 5: "ljmp"}
 
 _GENERAL: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
-_LOW_BYTES: Final = ("al", "cl", "dl", "bl")
+_LOW_BYTES: Final = ("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil")
 _HIGH_BYTES: Final = ("ah", "ch", "dh", "bh")
 _SEGMENTS: Final = {
     "es": layout.ES,
@@ -26,17 +28,27 @@ _SEGMENTS: Final = {
     "fs": layout.FS,
     "gs": layout.GS,
 }
+_MODES: Final = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
+_NEXT: Final = ("rip", "eip")
+_REX_W: Final = 8
+_OPERAND_SIZE: Final = 0x66
+_LEGACY_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+
+Repeat = Literal["", "rep", "repne"]
+_REPEATS: Final[dict[int, Repeat]] = {0xF2: "repne", 0xF3: "rep"}
+Kind = Literal["general", "control", "debug", "segment", "vector", "immediate", "memory", "other"]
+_NUMBERED: Final[dict[str, Kind]] = {"cr": "control", "dr": "debug", "xmm": "vector"}
 
 
 class Operand(NamedTuple):
     """One operand.
 
-    `kind` is "general", "control", "debug", "segment", "immediate", "memory" or "other"; `number` is the
-    register's number or the immediate; the other fields describe a memory operand. `size` is in bytes.
-    `high` is set for AH, CH, DH and BH, whose number is that of the whole register.
+    `number` is the register's number or the immediate (which has a sign when it is extended by it); the
+    other fields describe a memory operand. `size` is in bytes. `high` is set for AH, CH, DH and BH, whose
+    number is that of the whole register. A `relative` address counts from the next instruction.
     """
 
-    kind: Literal["general", "control", "debug", "segment", "immediate", "memory", "other"]
+    kind: Kind
     size: int
     number: int = 0
     base: int | None = None
@@ -45,24 +57,39 @@ class Operand(NamedTuple):
     displacement: int = 0
     segment: int = layout.DS
     high: bool = False
+    relative: bool = False
 
 
-class Instruction(NamedTuple):
-    """One decoded instruction: its mnemonic in lower case, without prefixes, and its length in bytes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Instruction:
+    """One decoded instruction.
+
+    Two are equal only if they are the same object, so that tables may be keyed by them at no cost.
+
+    Attributes:
+        mnemonic: in lower case, without prefixes.
+        length: in bytes.
+        prefixes: those before the mnemonic, as a disassembler prints them.
+        operand_size: 2, 4 or 8: what mode, operand-size prefix and REX.W make of it.
+        address_size: 2, 4 or 8 bytes.
+        repeat: "rep" is REPE, too; empty when neither prefix is there.
+    """
 
     mnemonic: str
     length: int
     operands: tuple[Operand, ...]
     prefixes: frozenset[str]
+    operand_size: int
+    address_size: int
+    repeat: Repeat
 
 
 class Decoder:
-    """Decodes for one mode (32 or 64 bits); remembers what it has seen at each machine address."""
+    """Decodes for one mode: 16, 32 or 64 bits; remembers what it has seen at each machine address."""
 
     def __init__(self, bits: int = 32) -> None:
-        self._capstone = capstone.Cs(
-            capstone.CS_ARCH_X86, capstone.CS_MODE_64 if bits == 64 else capstone.CS_MODE_32
-        )
+        self._bits = bits
+        self._capstone = capstone.Cs(capstone.CS_ARCH_X86, _MODES[bits])
         self._capstone.detail = True
         self._cache: dict[tuple[int, bytes], Instruction | None] = {}
 
@@ -84,7 +111,21 @@ class Decoder:
         if decoded.opcode[0] == _GROUP_5:
             mnemonic = _FAR_GROUP_5.get(decoded.modrm >> 3 & 7, mnemonic)
         operands = tuple(self._operand(operand) for operand in decoded.operands)
-        return Instruction(mnemonic, decoded.size, operands, frozenset(prefixes))
+        # The disassembler forgets prefixes that might belong to an opcode: REPNE of MOVSD, for one.
+        legacy = list(itertools.takewhile(_LEGACY_PREFIXES.__contains__, code))
+        repeats = [_REPEATS[byte] for byte in legacy if byte in _REPEATS]
+        size = 8 if decoded.rex & _REX_W else 2 if (self._bits == 16) != (_OPERAND_SIZE in legacy) else 4
+        if size == 8 and decoded.imm_size in (2, 4):  # of PUSH with both prefixes it says 2, and means 4
+            operands = tuple(map(_sign_extended, operands))
+        return Instruction(
+            mnemonic,
+            decoded.size,
+            operands,
+            frozenset(prefixes),
+            size,
+            decoded.addr_size,
+            repeats[-1] if repeats else "",
+        )
 
     def _operand(self, operand: Any) -> Operand:
         if operand.type == cs_x86.X86_OP_IMM:
@@ -102,11 +143,13 @@ class Decoder:
                 scale=memory.scale,
                 displacement=memory.disp,
                 segment=_SEGMENTS.get(segment, layout.SS if stack else layout.DS),
+                relative=self._name(memory.base) in _NEXT,
             )
         name = self._name(operand.reg)
-        for prefix, kind in (("cr", "control"), ("dr", "debug")):
-            if name.startswith(prefix) and name[2:].isdigit():
-                return Operand(kind, operand.size, int(name[2:]))  # type: ignore[arg-type]
+        digits = name.lstrip("abcdefghijklmnopqrstuvwxyz")
+        kind = _NUMBERED.get(name.removesuffix(digits))
+        if kind is not None and digits:
+            return Operand(kind, operand.size, int(digits))
         if name in _SEGMENTS:
             return Operand("segment", operand.size, _SEGMENTS[name])
         if name in _LOW_BYTES:
@@ -126,3 +169,10 @@ class Decoder:
             return int(name[1:].rstrip("dwb"))
         name = name[1:] if name[:1] in ("e", "r") else name
         return _GENERAL.index(name) if name in _GENERAL else None
+
+
+def _sign_extended(operand: Operand) -> Operand:
+    """An immediate of 32 bits as the 64 that it stands for."""
+    if operand.kind != "immediate":
+        return operand
+    return operand._replace(number=((operand.number & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000)

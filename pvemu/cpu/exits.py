@@ -18,10 +18,14 @@ WRITE_CR: Final = VMEXIT + 0x10
 READ_DR: Final = VMEXIT + 0x20
 WRITE_DR: Final = VMEXIT + 0x30
 EXCEPTION: Final = VMEXIT + 0x40
+NMI_WINDOW: Final = VMEXIT + 0x61
+INTERRUPT_WINDOW: Final = VMEXIT + 0x64
 RDTSC: Final = VMEXIT + 0x6E
 RDPMC: Final = VMEXIT + 0x6F
+HLT: Final = VMEXIT + 0x78
 INVLPG: Final = VMEXIT + 0x79
 SHUTDOWN: Final = VMEXIT + 0x7F
+VMMCALL: Final = VMEXIT + 0x81
 NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
 #: Not SVM codes: AMD-V can't intercept SYSCALL and SYSENTER. EIP is on the instruction.
 SYSCALL: Final = VMEXIT + 0x401
@@ -43,10 +47,58 @@ def intercept_bit(exit_number: int) -> int:
     return 1 << (exit_number - VMEXIT - 0x60)
 
 
+#: Exceptions by vector, as the manuals call them.
+_EXCEPTIONS: Final = {
+    DE: "divide error",
+    DB: "debug exception",
+    NMI: "NMI",
+    BP: "breakpoint",
+    OF: "overflow",
+    BR: "bound range exceeded",
+    UD: "invalid opcode",
+    NM: "device not available",
+    DF: "double fault",
+    TS: "invalid TSS",
+    NP: "segment not present",
+    SS: "stack fault",
+    GP: "general protection fault",
+    PF: "page fault",
+    MF: "x87 floating-point error",
+    AC: "alignment check",
+    MC: "machine check",
+    XF: "SIMD floating-point error",
+}
+_REGISTERS: Final = range(16)
+_WORDS: Final = {
+    **{READ_CR + register: f"read CR{register}" for register in _REGISTERS},
+    **{WRITE_CR + register: f"write CR{register}" for register in _REGISTERS},
+    **{READ_DR + register: f"read DR{register}" for register in _REGISTERS},
+    **{WRITE_DR + register: f"write DR{register}" for register in _REGISTERS},
+    **{EXCEPTION + vector: f"exception {vector}" for vector in range(32)},
+    **{EXCEPTION + vector: name for vector, name in _EXCEPTIONS.items()},
+    **{
+        VMEXIT + code: words
+        for code, words in enumerate(
+            (
+                *("interrupt", "NMI", "SMI", "INIT", "interrupt window", "write CR0 (selective)"),
+                *("SIDT", "SGDT", "SLDT", "STR", "LIDT", "LGDT", "LLDT", "LTR"),
+                *("RDTSC", "RDPMC", "PUSHF", "POPF", "CPUID", "RSM", "IRET", "INT n", "INVD", "PAUSE", "HLT"),
+                *("INVLPG", "INVLPGA", "port access", "MSR access", "task switch", "FERR freeze", "shutdown"),
+                *("VMRUN", "VMMCALL", "VMLOAD", "VMSAVE", "STGI", "CLGI", "SKINIT", "RDTSCP", "ICEBP"),
+                *("WBINVD", "MONITOR", "MWAIT"),
+            ),
+            0x60,
+        )
+    },
+    NESTED_PAGE_FAULT: "nested page fault",
+    SYSCALL: "SYSCALL",
+    SYSENTER: "SYSENTER",
+    UNTRANSLATABLE: "code that can't be translated",
+}
+
+
 def describe(exit_number: int) -> str:
-    """An exit in words, for traces and logs."""
+    """An exit in words, for traces, tables and logs."""
     if exit_number < VMEXIT:
         return f"int 0x{exit_number:02x}"
-    if EXCEPTION <= exit_number < EXCEPTION + 32:
-        return f"exception {exit_number - EXCEPTION}"
-    return f"exit 0x{exit_number - VMEXIT:x}"
+    return _WORDS.get(exit_number) or f"exit 0x{exit_number - VMEXIT:x}"

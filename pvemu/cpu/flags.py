@@ -167,11 +167,6 @@ def arithmetic_flags(operation: int, dst: int, src: int, src2: int) -> int:
     return _RULES[operation](dst, src, src2)
 
 
-def result_flags(result: int, size: int) -> int:
-    """PF, ZF and SF of a result of `size` bytes."""
-    return arithmetic_flags(_FIRST_SIZED + 4 * LOGIC + size.bit_length() - 1, result, 0, 0)
-
-
 def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2: int = 0) -> None:
     """Leave the arithmetic flags of an operation (ADD to SAR) on operands of `size` bytes in lazy form."""
     u64 = window.u64

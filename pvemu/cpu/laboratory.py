@@ -62,6 +62,7 @@ class Laboratory:
         self._vmcb = memoryview(self.memory)[_VMCB : _VMCB + 0x1000].cast("Q")
         self._build_tables()
         self.exit: Exit | None = None
+        self._interrupt_waits = False
         self.engine.hook(binding.HOOK_INTERRUPT, binding.INTERRUPT_CALLBACK(self._on_exit))
 
     def close(self) -> None:
@@ -70,8 +71,16 @@ class Laboratory:
         self._vmcb.release()
         self.engine.close()
 
-    def run(self, ring: int, code: bytes, *, intercept: int = 0, count: int = 0) -> Exit | None:
-        """Run code in a ring until its first exit, which is returned; None when there was none."""
+    def run(
+        self, ring: int, code: bytes, *, intercept: int = 0, count: int = 0, interrupt_waits: bool = False
+    ) -> Exit | None:
+        """Run code in a ring until its first exit, which is returned; None when there was none.
+
+        Args:
+            interrupt_waits: a virtual interrupt is pending, and IF is clear at first (only where the engine's
+                structure was found).
+        """
+        self._interrupt_waits = interrupt_waits
         self.run_status(ring, code, intercept=intercept, count=count)
         return self.exit
 
@@ -80,6 +89,10 @@ class Laboratory:
         self.memory[CODE : CODE + len(code)] = code
         self.engine.flush_code()
         self._enter(ring, intercept)
+        if self._interrupt_waits:
+            self.window.u64[layout.EFLAGS // 8] = 2
+            self.window.store()
+            self._request_interrupt(layout.INTERRUPT_VIRQ)
         self.exit = None
         status = self.engine.start(CODE, count)
         self.window.fetch()
@@ -91,8 +104,14 @@ class Laboratory:
             memory.seek(self.engine.handle.value or 0)
             return struct.unpack("<512Q", memory.read(4096))
 
+    def _request_interrupt(self, request: int) -> None:
+        state = self.engine.state_address
+        if state is not None:
+            ctypes.c_uint32.from_address(state + layout.INTERRUPT_REQUEST).value = request
+
     def _on_exit(self, _engine: int, number: int) -> None:
         self.window.fetch()
+        self._request_interrupt(0)
         self.exit = Exit(number, self.window, self._vmcb)
         self.words_at_exit = self.handle_words()
         self.window.u32[layout.EXCEPTION_IS_INT // 4] = 0

@@ -30,9 +30,20 @@ ES, CS, SS, DS, FS, GS, LDTR, TR, GDTR, IDTR = range(10)
 CR: Final = 424
 EFER: Final = 592
 
+#: XMM0 to XMM15, the first sixteen bytes of 64 each:
+XMM: Final = 824
+XMM_SIZE: Final = 64
+
+# Model-specific registers that instructions of the engine use. SYSENTER_CS has four bytes, the others eight.
+SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP = 4800, 4808, 4816
+STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE = 4824, 4840, 4848, 4856, 4864
+TSC_AUX: Final = 4896
+
 ERROR_CODE: Final = 5384
 EXCEPTION_IS_INT: Final = 5388
 EXCEPTION_NEXT_EIP: Final = 5392  #: of a software interrupt: EIP past it
+#: DR0 to DR7, eight bytes each. Breakpoints that DR7 enables are the engine's only if an instruction sets it:
+DR: Final = 5400
 OLD_EXCEPTION: Final = 5496
 
 # Fields of AMD-V: where the control block is, and what is intercepted.
@@ -45,6 +56,14 @@ INTERCEPT_DR_WRITE: Final = 5534
 INTERCEPT_EXCEPTIONS: Final = 5536
 NESTED_CR3: Final = 5544
 NESTED_PG_MODE: Final = 5552
+
+#: Before the state, in the engine's own structure of the CPU: what waits to interrupt it.
+INTERRUPT_REQUEST: Final = 28 - 35408
+#: Of it: AMD-V's virtual interrupt.
+INTERRUPT_VIRQ: Final = 1 << 8
+INTERRUPT_NMI: Final = 1 << 9
+#: NESTED_PG_MODE for tables of long mode with NX (QEMU: SVM_NPT_PAE, _LMA, _NXE).
+NESTED_PAGING_LONG: Final = 1 << 0 | 1 << 1 | 1 << 2
 
 #: Bytes of the state that a virtual CPU owns.
 STATE_SIZE: Final = 5568
@@ -69,6 +88,8 @@ HF_TS: Final = 1 << 11
 HF_LMA: Final = 1 << 14
 HF_CS64: Final = 1 << 15
 HF_OSFXSR: Final = 1 << 22
+HF_SMAP: Final = 1 << 23
 HF_SVME: Final = 1 << 20
 HF_GUEST: Final = 1 << 21
+HF2_NMI: Final = 1 << 2  #: an NMI is being handled; the guest's IRET clears it
 HF2_NPT: Final = 1 << 6

@@ -29,7 +29,10 @@ EXIT_INFO_2: Final = layout.VMCB_EXIT_INFO_2 // 8
 #: have 40 address bits.
 PRIVATE_BASE: Final = 1 << 40
 _EMPTY_TABLE: Final = PRIVATE_BASE + 0x1000
-_PRIVATE_SIZE: Final = 0x2000
+#: Two pages of ones: every access to a model-specific register exits.
+_MSR_BITMAP: Final = PRIVATE_BASE + 0x2000
+_MSR_BITMAP_SIZE: Final = 0x2000
+_PRIVATE_SIZE: Final = 0x2000 + _MSR_BITMAP_SIZE
 #: jmp to the next instruction ; hlt. Runs where it lies: paging is still off then.
 _TWO_BLOCKS: Final = b"\xeb\x00\xf4"
 
@@ -44,6 +47,7 @@ _INT = layout.EXCEPTION_IS_INT // 4
 _NEXT_EIP = layout.EXCEPTION_NEXT_EIP // 8
 _CC_OP = layout.CC_OP // 4
 _OLD = layout.OLD_EXCEPTION // 4
+_HFLAGS2, _NESTED_CR3 = layout.HFLAGS2 // 4, layout.NESTED_CR3 // 8
 _HFLAGS_OF_SEGMENTS: Final = (
     layout.HF_CPL | layout.HF_CS32 | layout.HF_SS32 | layout.HF_ADDSEG | layout.HF_CS64
 )
@@ -56,6 +60,7 @@ _INTERCEPTS: Final = (exits.RDTSC, exits.RDPMC)
 PortIn = Callable[[int, int], int | None]
 PortOut = Callable[[int, int, int], bool]
 Trace = Callable[[int], None]
+Around = Callable[[int, Callable[[], None]], None]
 
 
 class Processor:
@@ -66,7 +71,8 @@ class Processor:
         clock: virtual time and preemption.
         control_block: AMD-V's control block as 64-bit words; word EXIT_INFO_2 is the address of the last
             page fault.
-        exits: the handler of each exit number; the owner fills it in.
+        exits: the handler of each exit number; the owner fills it in, or puts another table in its place
+            with `use_exits` for a vCPU of another kind.
         port_in, port_out: asked at IN (port, bytes) and OUT (port, bytes, value). None or False means
             that the guest may not, and gets a precise #GP.
         code_frames: frames that hold code the engine has translated; writing one of them from outside
@@ -101,12 +107,13 @@ class Processor:
         self.code_frames: set[int] = set()
         self.frame_of: Callable[[int], int | None] = lambda address: None
         self._dispatch = self.exits
-        self._number = 0
+        self._surrounded = False
         self._running = False
         self._failure: BaseException | None = None
         self._held_state: bytes | None = None
         self._held_exit = 0
         self.clock = self._make_clock(clock, calibration.counter_offset)
+        self._interrupt_request = self._find_interrupt_request()
         self._install_hooks()
         self._make_engine_report_blocks()
         self._reset()
@@ -212,6 +219,63 @@ class Processor:
         self.code_frames.clear()
         self.engine.flush_code()
 
+    def set_nested_root(self, address: int | None) -> None:
+        """Translate the guest's physical addresses through tables of ours, by their root's physical address.
+
+        None: what the guest's tables name is machine memory. The format is long mode's, with NX.
+        """
+        u32, u64 = self.window.u32, self.window.u64
+        if address is None:
+            u32[_HFLAGS2] &= ~layout.HF2_NPT
+        else:
+            u32[_HFLAGS2] |= layout.HF2_NPT
+            u64[_NESTED_CR3] = address
+            u32[layout.NESTED_PG_MODE // 4] = layout.NESTED_PAGING_LONG
+        self.flush_tlb()
+
+    def await_interrupt_window(self) -> None:
+        """Have an exit INTERRUPT_WINDOW before the next instruction that an interrupt may precede.
+
+        That is AMD-V's virtual interrupt (APM volume 2, section 15.21.4): the engine looks at IF and at the
+        shadow of STI itself, at no cost. Where its request word was not found, the guest runs in slices
+        of one block instead.
+        """
+        if self._interrupt_request is None:
+            self.clock.deadline = self.clock.now
+        else:
+            self._interrupt_request.value |= layout.INTERRUPT_VIRQ
+
+    def forget_interrupt_window(self) -> None:
+        """No interrupt waits any longer."""
+        if self._interrupt_request is not None:
+            self._interrupt_request.value &= ~layout.INTERRUPT_VIRQ
+
+    def await_nmi_window(self) -> None:
+        """Have an exit NMI_WINDOW before the next instruction that an NMI may precede.
+
+        The engine knows when the handler of an NMI has returned. It does not look at the shadow of MOV SS:
+        that is one block of code, after which the guest is stopped.
+        """
+        if self._interrupt_request is None or self.window.u32[_HFLAGS] & layout.HF_INHIBIT_IRQ:
+            self.clock.deadline = self.clock.now
+        else:
+            self._interrupt_request.value |= layout.INTERRUPT_NMI
+
+    def forget_nmi_window(self) -> None:
+        """No NMI waits any longer."""
+        if self._interrupt_request is not None:
+            self._interrupt_request.value &= ~layout.INTERRUPT_NMI
+
+    def leave_block(self) -> None:
+        """From a port handler: let what waits for the guest be looked at after this block of code."""
+        self.engine.stop()
+
+    def use_exits(self, table: list[Callable[[], None]]) -> None:
+        """Handle exits by another table."""
+        self.exits = table
+        if not self._surrounded:
+            self._dispatch = table
+
     def intercept(self, exit_numbers: Iterable[int]) -> None:
         """Ask for exits of codes 0x60 to 0x8b, besides those that are always asked for."""
         wanted = 0
@@ -222,15 +286,27 @@ class Processor:
     def trace(self, record: Trace) -> None:
         """Call `record` with the exit number before each exit is handled."""
 
-        def traced(handler_number: int) -> Callable[[], None]:
-            def run_traced() -> None:
-                record(handler_number)
-                self.exits[handler_number]()
+        def recorded(number: int, handle: Callable[[], None]) -> None:
+            record(number)
+            handle()
 
-            return run_traced
+        self.surround(recorded)
 
-        self._traced = [traced(number) for number in range(exits.EXIT_NUMBERS)]
-        self._dispatch = self._traced
+    def surround(self, around: Around) -> None:
+        """Call `around(exit number, handle)` for each exit, which has to call `handle`.
+
+        What was put around exits before is inside of it.
+        """
+        inside = self._dispatch if self._surrounded else None
+        self._surrounded = True
+
+        def surrounded(number: int) -> Callable[[], None]:
+            def handle() -> None:
+                (self.exits if inside is None else inside)[number]()
+
+            return lambda: around(number, handle)
+
+        self._dispatch = [surrounded(number) for number in range(exits.EXIT_NUMBERS)]
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -244,6 +320,10 @@ class Processor:
         if counter_offset is None:
             raise EngineError("the engine's instruction counter was not found; run `pvemu doctor`")
         return CountClock((self.engine.handle.value or 0) + counter_offset)
+
+    def _find_interrupt_request(self) -> ctypes.c_uint32 | None:
+        state = self.engine.state_address
+        return None if state is None else ctypes.c_uint32.from_address(state + layout.INTERRUPT_REQUEST)
 
     def _install_hooks(self) -> None:
         engine = self.engine
@@ -308,6 +388,7 @@ class Processor:
         if value is None:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
             return 0
+        self._charge_port_access()
         return value
 
     def _on_out(self, _engine: int, port: int, size: int, value: int, _data: int) -> None:
@@ -316,8 +397,15 @@ class Processor:
         if self._held_state is None:
             with self._failure_kept():
                 done = self.port_out(port, size, value)
-        if not done:
+        if done:
+            self._charge_port_access()
+        else:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
+
+    def _charge_port_access(self) -> None:
+        self.clock.fold()
+        self.clock.charge(EXIT_COST)
+        self.clock.limit()
 
     @contextlib.contextmanager
     def _failure_kept(self) -> Iterator[None]:
@@ -345,7 +433,8 @@ class Processor:
         u32 = self.window.u32
         self._held_state, self._held_exit = bytes(self.window.u8), exit_number
         self._held_dispatch, self._dispatch = self._dispatch, [self.engine.stop] * exits.EXIT_NUMBERS
-        self.window.u64[_CR3_INDEX] = _EMPTY_TABLE
+        nested = u32[_HFLAGS2] & layout.HF2_NPT
+        self.window.u64[_NESTED_CR3 if nested else _CR3_INDEX] = _EMPTY_TABLE
         u32[_INT] = 0
         self.window.store()
         self.engine.flush_tlb()
@@ -413,6 +502,9 @@ class Processor:
         u64[_CR3_INDEX] = _EMPTY_TABLE
         u32[_HFLAGS] = u32[_HFLAGS] & ~layout.HF_TS | _GUEST_FLAGS
         u64[layout.VM_VMCB // 8] = PRIVATE_BASE
+        self.control_block[layout.VMCB_MSR_BITMAP // 8] = _MSR_BITMAP
+        at = _MSR_BITMAP - PRIVATE_BASE
+        self._private[at : at + _MSR_BITMAP_SIZE] = b"\xff" * _MSR_BITMAP_SIZE
         u32[layout.INTERCEPT_EXCEPTIONS // 4] = 0xFFFFFFFF
         for register in range(layout.LDTR + 1):
             at = layout.SEGMENTS + register * layout.SEGMENT_SIZE

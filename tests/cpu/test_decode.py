@@ -20,17 +20,24 @@ _SEGMENT_NAMES = {
     layout.FS: "fs",
     layout.GS: "gs",
 }
-_judge = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+_judges = {
+    16: capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_16),
+    32: capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32),
+    64: capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+}
+_judge = _judges[32]
+_DECODERS = {bits: Decoder(bits) for bits in _judges}
 
 
-def decode(code: bytes) -> Instruction | None:
-    return Decoder().decode(0, code)
+def decode(code: bytes, bits: int = 32) -> Instruction | None:
+    return _DECODERS[bits].decode(0, code)
 
 
+@pytest.mark.parametrize("bits", _judges)
 @given(st.binary(min_size=1, max_size=15))
-def test_length_and_mnemonic_are_capstones_for_any_bytes(code: bytes) -> None:
-    judged = next(_judge.disasm(code, 0, 1), None)
-    decoded = decode(code)
+def test_length_and_mnemonic_are_capstones_for_any_bytes(bits: int, code: bytes) -> None:
+    judged = next(_judges[bits].disasm(code, 0, 1), None)
+    decoded = decode(code, bits)
     assert (decoded is None) == (judged is None)
     if decoded is not None and judged is not None:
         assert decoded.length == judged.size
@@ -124,6 +131,90 @@ def test_prefixes_are_kept_beside_the_mnemonic(prefix: str) -> None:
     assert decoded is not None
     assert decoded.prefixes == {prefix}
     assert decoded.mnemonic == source.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("bits", "code", "operand_size", "address_size"),
+    [
+        (16, b"\x89\x07", 2, 2),
+        (16, b"\x66\x67\x89\x07", 4, 4),
+        (32, b"\x89\x07", 4, 4),
+        (32, b"\x66\x89\x07", 2, 4),
+        (32, b"\x67\x89\x07", 4, 2),
+        (64, b"\x89\x07", 4, 8),
+        (64, b"\x66\x89\x07", 2, 8),
+        (64, b"\x66\x48\x89\x07", 8, 8),
+        (64, b"\x67\x48\x89\x07", 8, 4),
+    ],
+)
+def test_mode_and_prefixes_give_the_sizes_of_operands_and_addresses(
+    bits: int, code: bytes, operand_size: int, address_size: int
+) -> None:
+    decoded = decode(code, bits)
+    assert decoded is not None
+    assert (decoded.operand_size, decoded.address_size) == (operand_size, address_size)
+    assert (decoded.operands[0].kind, decoded.operands[0].size) == ("memory", operand_size)
+
+
+@pytest.mark.parametrize(
+    ("code", "repeat"),
+    [
+        (b"\xa5", ""),
+        (b"\xf3\xa5", "rep"),
+        (b"\xf2\xa5", "repne"),
+        (b"\xf2\xf3\xa5", "rep"),
+        (b"\xf3\x66\xf2\xa5", "repne"),
+        (b"\x67\xf2\x26\xa7", "repne"),
+    ],
+)
+def test_the_last_repeat_prefix_counts(code: bytes, repeat: str) -> None:
+    decoded = decode(code)
+    assert decoded is not None
+    assert decoded.repeat == repeat
+
+
+@pytest.mark.parametrize(
+    ("bits", "code", "base", "index"),
+    [
+        (16, b"\x89\x00", layout.RBX, layout.RSI),
+        (16, b"\x89\x46\x02", layout.RBP, None),
+        (64, b"\x43\x89\x04\x88", 8, 9),
+        (64, b"\x42\x89\x04\x20", layout.RAX, 12),
+        (64, b"\x89\x04\x20", layout.RAX, None),
+        (64, b"\x67\x45\x89\x3f", 15, None),
+    ],
+)
+def test_addresses_of_other_modes_name_their_registers(
+    bits: int, code: bytes, base: int, index: int | None
+) -> None:
+    decoded = decode(code, bits)
+    assert decoded is not None
+    assert (decoded.operands[0].base, decoded.operands[0].index_register) == (base, index)
+
+
+@pytest.mark.parametrize(
+    ("code", "register"),
+    [
+        (b"\x40\x88\x30", (6, False)),
+        (b"\x88\x30", (2, True)),
+        (b"\x44\x88\x38", (15, False)),
+        (b"\x66\x44\x89\x08", (9, False)),
+        (b"\x4c\x89\x00", (8, False)),
+    ],
+)
+def test_rex_chooses_among_all_registers(code: bytes, register: tuple[int, bool]) -> None:
+    decoded = decode(code, 64)
+    assert decoded is not None
+    source = decoded.operands[1]
+    assert (source.kind, source.number, source.high) == ("general", *register)
+
+
+def test_an_address_may_count_from_the_next_instruction() -> None:
+    relative, absolute = decode(b"\x89\x05\x10\0\0\0", 64), decode(b"\x89\x05\x10\0\0\0", 32)
+    assert relative is not None
+    assert absolute is not None
+    assert (relative.operands[0].relative, relative.operands[0].displacement) == (True, 16)
+    assert (absolute.operands[0].relative, absolute.operands[0].displacement) == (False, 16)
 
 
 def test_what_was_decoded_at_a_place_is_decoded_anew_when_its_bytes_change() -> None:
