@@ -130,12 +130,20 @@ class GuestMemory:
             return int.from_bytes(self.copy_from_guest(address, 4), "little")
         return self._ram.u32[self._read_page(address) + (address & PAGE_MASK) >> 2]
 
+    def read_word(self, address: int, size: int) -> int:
+        """Read a number of as many bytes; raises GuestFault."""
+        return int.from_bytes(self.copy_from_guest(address, size), "little")
+
     def write_u32(self, address: int, value: int) -> None:
         """Write four bytes; raises GuestFault."""
         if address & 3:
             self.copy_to_guest(address, value.to_bytes(4, "little"))
         else:
             self._ram.u32[self._write_page(address) + (address & PAGE_MASK) >> 2] = value
+
+    def write_word(self, address: int, size: int, value: int) -> None:
+        """Write as many of a number's bytes; raises GuestFault."""
+        self.copy_to_guest(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
     def readable_machine_address(self, address: int) -> int:
         """Where a readable byte is in machine memory; raises GuestFault."""
