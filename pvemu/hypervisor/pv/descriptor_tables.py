@@ -33,6 +33,10 @@ def install_gdt(vcpu: Vcpu, frames: list[int], entries: int) -> None:
     if entries > FIRST_RESERVED_GDT_ENTRY:
         raise HypercallError(Errno.EINVAL)
     domain = vcpu.domain
+    if domain.is_translated:
+        domain.translation.descriptors.install_gdt(vcpu, frames)
+        vcpu.gdt_entries = entries
+        return
     hypervisor = domain.hypervisor
     types = hypervisor.page_types
     for taken, mfn in enumerate(frames):
@@ -46,6 +50,12 @@ def install_gdt(vcpu: Vcpu, frames: list[int], entries: int) -> None:
     hypervisor.flush_tlb()
     for mfn in old:
         types.put_page_and_type(mfn)
+
+
+def gdt_frame_numbers(vcpu: Vcpu) -> list[int]:
+    """The frames of a vCPU's GDT, by the guest's own numbers."""
+    domain = vcpu.domain
+    return domain.translation.descriptors.gdt(vcpu) if domain.is_translated else vcpu.gdt_frames
 
 
 @hypercall("update_descriptor")

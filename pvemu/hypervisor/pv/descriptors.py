@@ -35,6 +35,8 @@ _DATA_SEGMENTS: Final = (layout.ES, layout.DS, layout.FS, layout.GS)
 def read_descriptor(vcpu: Vcpu, selector: int) -> Descriptor | None:
     """The descriptor that a selector names in the vCPU's tables; None beyond their end."""
     index = selector >> 3
+    if vcpu.domain.is_translated and (selector & _LOCAL or index < FIRST_RESERVED_GDT_ENTRY):
+        return vcpu.domain.translation.descriptors.read(vcpu, selector)
     if selector & _LOCAL:
         page = index >> 9
         if index >= vcpu.ldt_entries or not (page in vcpu.ldt_pages or fault_in(vcpu, index * 8)):

@@ -14,7 +14,7 @@ from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.decode import LONGEST, Instruction
 from pvemu.hypervisor.pv.debug_registers import ALIASES, CR4_DE, get_debugreg, set_debugreg
 from pvemu.hypervisor.pv.inject import inject_exception, kernel_mode
-from pvemu.hypervisor.pv.mm import new_guest_cr3
+from pvemu.hypervisor.pv.mm import load_base
 from pvemu.hypervisor.pv.msr import read_msr, write_msr
 from pvemu.hypervisor.vcpu import INITIAL_CR4, Vcpu
 from pvemu.memory.guest import GuestFault
@@ -150,7 +150,7 @@ def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
         vcpu.cr2 = value
         vcpu.domain.hypervisor.ram.u32[vcpu.info + 8 >> 2] = value
     elif number == 3:
-        return new_guest_cr3(vcpu, (value >> 12 | value << 20) & _LOW) == 0
+        return load_base(vcpu, (value >> 12 | value << 20) & _LOW) == 0
     elif number == 4:
         vcpu.cr4 = fixed_cr4(value)
     else:

@@ -20,20 +20,20 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.cpu import flags, layout
 from pvemu.cpu.segments import null_segment
-from pvemu.hypervisor.address_space import load_descriptor_registers, map_gdt, set_guest_root
+from pvemu.hypervisor.address_space import load_descriptor_registers, map_gdt
 from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.pv.bounce import load_ring
 from pvemu.hypervisor.pv.debug_registers import set_debugreg
-from pvemu.hypervisor.pv.descriptor_tables import install_gdt
+from pvemu.hypervisor.pv.descriptor_tables import gdt_frame_numbers, install_gdt
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT, read_descriptor
 from pvemu.hypervisor.pv.emul_priv_op import GUEST_CR0, fixed_cr4, set_task_switched
 from pvemu.hypervisor.pv.ldt import load_ldt
+from pvemu.hypervisor.pv.mm import take_first_base
 from pvemu.hypervisor.pv.traps import guest_selector
 from pvemu.hypervisor.runstate import settle_runstate
 from pvemu.hypervisor.time import write_wallclock
 from pvemu.hypervisor.vcpu import Callback, TrapHandler, Vcpu
 from pvemu.hypervisor.vm_assist import VALID_ASSISTS
-from pvemu.memory.frames import PGT_L3
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT
 
@@ -76,13 +76,12 @@ def set_guest_context(vcpu: Vcpu, context: Any) -> bool:
         return False
     install_gdt(vcpu, list(context.gdt_frames[:gdt_frames]), context.gdt_ents)
     root = cr3_to_frame(context.ctrlreg[3])
-    failure = types.get_page_and_type(root, domain, PGT_L3)
+    failure = take_first_base(vcpu, root)
     if failure:
         install_gdt(vcpu, [], 0)
         if failure == RESTART:
             return False
         raise HypercallError(Errno.EINVAL)
-    set_guest_root(domain.hypervisor, vcpu, root)
     _keep(vcpu, context)
     if is_first:
         domain.vm_assist = context.vm_assist
@@ -102,11 +101,12 @@ def change_guest_context(vcpu: Vcpu, context: Any) -> None:
     """
     if context.ldt_base & PAGE_MASK or context.ldt_ents > _MOST_LDT_ENTRIES:
         raise HypercallError(Errno.EINVAL)
-    gdt = context.gdt_frames[: len(vcpu.gdt_frames)], context.gdt_ents
+    gdt_frames = gdt_frame_numbers(vcpu)
+    gdt = context.gdt_frames[: len(gdt_frames)], context.gdt_ents
     ldt = context.ldt_base if context.ldt_ents else 0, context.ldt_ents
     if (
         cr3_to_frame(context.ctrlreg[3]) != vcpu.cr3
-        or gdt != (vcpu.gdt_frames, vcpu.gdt_entries)
+        or gdt != (gdt_frames, vcpu.gdt_entries)
         or ldt != (vcpu.ldt_base, vcpu.ldt_entries)
     ):
         raise HypercallError(Errno.EOPNOTSUPP)
@@ -124,7 +124,7 @@ def get_guest_context(vcpu: Vcpu) -> bytes:
         "flags": VGCF_online if vcpu.online else 0,
         "ldt_base": vcpu.ldt_base,
         "ldt_ents": vcpu.ldt_entries,
-        "gdt_frames": vcpu.gdt_frames,
+        "gdt_frames": gdt_frame_numbers(vcpu),
         "gdt_ents": vcpu.gdt_entries,
         "kernel_ss": vcpu.kernel_selector,
         "kernel_sp": vcpu.kernel_stack,
@@ -207,7 +207,7 @@ def load_guest_context(vcpu: Vcpu) -> None:
     load_descriptor_registers(hypervisor)
     map_gdt(hypervisor, vcpu)
     load_ldt(vcpu)
-    cpu.set_root(vcpu.monitor << PAGE_SHIFT)
+    cpu.set_root(vcpu.processor_root << PAGE_SHIFT)
     u64 = cpu.window.u64
     for name, register in _GENERAL:
         u64[register] = getattr(registers, name)

@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 _EPERM: Final = -int(Errno.EPERM)
 
 
+def load_base(vcpu: Vcpu, number: int) -> int:
+    """Make a frame that the guest names the root table of a vCPU; 0, RESTART or -EINVAL."""
+    domain = vcpu.domain
+    return domain.translation.new_base(vcpu, number) if domain.is_translated else new_guest_cr3(vcpu, number)
+
+
+def take_first_base(vcpu: Vcpu, number: int) -> int:
+    """The same for a vCPU that has none yet, and that need not be loaded."""
+    domain = vcpu.domain
+    if domain.is_translated:
+        return domain.translation.new_base(vcpu, number)
+    failure = domain.hypervisor.page_types.get_page_and_type(number, domain, PGT_L3)
+    if not failure:
+        set_guest_root(domain.hypervisor, vcpu, number)
+    return failure
+
+
 def new_guest_cr3(vcpu: Vcpu, mfn: int) -> int:
     """Make an L3 of the guest its root table; 0, RESTART or -EINVAL."""
     hypervisor = vcpu.domain.hypervisor

@@ -199,6 +199,7 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
     if mfn >= frames.number or frames.owner[mfn] != owner.domid or not frames.count[mfn]:
         return EINVAL
     hypervisor.m2p.set(mfn, pfn)
+    hypervisor.mark_dirty(mfn)
     return 0
 
 

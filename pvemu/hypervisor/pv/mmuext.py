@@ -54,9 +54,11 @@ def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreig
     if is_finishing(operations, count):
         return finish_batch(vcpu, (operations, count, done_pointer, foreign))
     check_batch(vcpu, operations, count, _REQUEST.size)
-    if not count & ~PREEMPTED:
+    if not count & ~PREEMPTED and vcpu.domain.word == 4:
         return 0
     owner = page_owner(vcpu, foreign & 0xFFFF)
+    if owner.is_translated:
+        return _EINVAL
     if owner is not vcpu.domain and not vcpu.domain.privileged:
         return _EPERM
 
@@ -94,6 +96,7 @@ def _pin(kind: int) -> _Command:
             types.put_page_and_type(mfn)
             return _EINVAL
         frames.pinned[mfn] = 1
+        hypervisor.mark_dirty(mfn)
         return 0
 
     return pin
@@ -105,6 +108,7 @@ def _unpin(_vcpu: Vcpu, owner: "Domain", mfn: int, _second: int) -> int:
     if mfn >= frames.number or frames.owner[mfn] != owner.domid or not frames.pinned[mfn]:
         return _EINVAL
     frames.pinned[mfn] = 0
+    hypervisor.mark_dirty(mfn)
     hypervisor.page_types.put_page_and_type(mfn)
     return 0
 

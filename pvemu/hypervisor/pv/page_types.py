@@ -223,6 +223,8 @@ class PageTypes:
             failure = self._promote_upper(domain, mfn, kind)
         if failure == 0:
             frames.validated[mfn], frames.partial[mfn] = 1, 0
+            for shadow in self._hypervisor.pv_shadows:
+                shadow.table_made(mfn)
         elif not frames.partial[mfn]:
             frames.type[mfn], frames.xen_l2[mfn] = PGT_NONE, 0
         return failure
@@ -266,6 +268,8 @@ class PageTypes:
         """Nothing relies on a table any more: let go of what it maps, or put it on the stack for that."""
         frames = self._frames
         frames.validated[mfn] = 0
+        for shadow in self._hypervisor.pv_shadows:
+            shadow.table_ends(mfn)
         kind = frames.type[mfn]
         if kind == PGT_L1:
             self._hypervisor.charge(TABLE_COST)

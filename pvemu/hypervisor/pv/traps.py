@@ -5,7 +5,7 @@ interrupts. Every handler here leaves the guest's next state in the state window
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.arch_x86 import FLAT_RING3_CS, FLAT_RING3_SS, TI_DPL_MASK, TI_IF
@@ -13,7 +13,7 @@ from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.continuation import Continuation
-from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.hypercall import Entry, hypercall
 from pvemu.hypervisor.pv.emul_gate_op import emulate_gate_op
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
 from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
@@ -56,7 +56,7 @@ def guest_selector(selector: int) -> int:
 
 
 class PvTraps:
-    """The exits of PV guests; `install` puts them into the processor's table."""
+    """The exits of PV guests; `install` puts them into a table for the processor."""
 
     def __init__(self, hypervisor: "Hypervisor") -> None:
         self._hypervisor = hypervisor
@@ -71,9 +71,8 @@ class PvTraps:
             exits.PF: self._page_fault_handler(),
         }
 
-    def install(self) -> None:
+    def install(self, table: list[_Exit], hypercalls: Mapping[int, Entry]) -> None:
         """Fill in the handlers of every exit that a PV guest can cause."""
-        table = self._cpu.exits
         for vector in range(32):
             handle = self._special.get(vector) or self._pass_on(vector)
             table[exits.EXCEPTION + vector] = self._returning(handle)
@@ -82,7 +81,7 @@ class PvTraps:
         table[exits.BP] = self._returning(self._trap(exits.BP))
         table[exits.OF] = self._returning(self._trap(exits.OF))
         table[LINUX_SYSCALL_VECTOR] = self._returning(self._int80)
-        table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler()
+        table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler(hypercalls)
         table[exits.RDTSC] = self._returning(self._read_tsc)
         table[exits.RDPMC] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
         # The processor says it is AMD's, on which SYSENTER does not work in compatibility mode.
