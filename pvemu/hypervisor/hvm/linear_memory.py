@@ -1,0 +1,167 @@
+"""Linear memory of an HVM vCPU as its processor sees it now: the guest's tables, rights and faults."""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pvemu.cpu.mode import CR4_PAE
+from pvemu.memory.guest_walk import GuestTranslation, PagingMode, walk
+from pvemu.memory.page_tables import FAULT_FETCH, FAULT_USER, FAULT_WRITE
+from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.vcpu import Vcpu
+
+#: Linear addresses beyond the guest's own mode wrap around.
+_LONG_BITS = (1 << 64) - 1
+_SHORT_BITS = (1 << 32) - 1
+
+
+#: Pages of which the last walk is remembered.
+_MOST_KNOWN: Final = 64
+#: Bytes that a device can be asked for at once.
+_WIDEST: Final = 8
+
+
+class _Known(NamedTuple):
+    """A walk that was made: the entries that it read (by index into RAM), and the page that it came to."""
+
+    mode: tuple[int, int, int]
+    table: memoryview
+    entries: tuple[tuple[int, int], ...]
+    page: int
+
+
+class NoCode(Exception):
+    """Instructions were to be fetched from where no memory is."""
+
+
+class LinearMemory:
+    """What a vCPU's instructions, and the processor on their behalf, find at linear addresses.
+
+    Accessed and dirty bits are set in the guest's tables as by the processor. Where no memory is, the
+    device at that guest-physical address is asked.
+    """
+
+    def __init__(self, vcpu: "Vcpu") -> None:
+        self._vcpu = vcpu
+        hypervisor = vcpu.domain.hypervisor
+        self._ram, self._before_write = hypervisor.ram, hypervisor.before_write
+        self._known: dict[int, _Known] = {}
+
+    def read(self, address: int, size: int, *, user: bool = False, fetch: bool = False) -> bytes:
+        """Read `size` bytes; raises GuestPageFault."""
+        access = (FAULT_USER if user else 0) | (FAULT_FETCH if fetch else 0)
+        offset = address & PAGE_MASK
+        if offset + size <= PAGE_SIZE:
+            return self._read_piece(self._place(address, access), size)
+        first = PAGE_SIZE - offset
+        return self.read(address, first, user=user, fetch=fetch) + self.read(
+            self._wrap(address + first), size - first, user=user, fetch=fetch
+        )
+
+    def fetch(self, address: int, size: int) -> bytes:
+        """Read code of one page, which the processor has fetched already: nothing is marked as accessed.
+
+        Raises:
+            GuestPageFault: the guest's tables lead nowhere. NoCode: they lead to no memory.
+        """
+        place = self.translate(address, 0, update=False).address
+        if self._vcpu.domain.p2m.get(place >> PAGE_SHIFT) is None:
+            raise NoCode
+        return self._read_piece(place, size)
+
+    def write(self, address: int, data: bytes, *, user: bool = False) -> None:
+        """Write bytes, all or none; raises GuestPageFault."""
+        access = FAULT_WRITE | (FAULT_USER if user else 0)
+        pieces = []
+        done = 0
+        while done < len(data):
+            at = self._wrap(address + done)
+            piece = data[done : done + PAGE_SIZE - (at & PAGE_MASK)]
+            pieces.append((self._place(at, access), piece))
+            done += len(piece)
+        for place, piece in pieces:
+            self._write_piece(place, piece)
+
+    def translate(self, address: int, access: int, *, update: bool = True) -> GuestTranslation:
+        """Where a linear address leads in guest-physical memory.
+
+        Args:
+            access: FAULT_* bits; update: whether accessed and dirty bits are set.
+
+        Raises:
+            GuestPageFault: the guest's tables do not allow it.
+        """
+        hvm, domain = self._vcpu.hvm_state, self._vcpu.domain
+        p2m = domain.p2m
+        mode = PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer)
+        return walk(
+            self._ram, p2m.get, mode, hvm.cr3, address, access, is_writable=p2m.is_writable, update=update
+        )
+
+    def _place(self, address: int, access: int) -> int:
+        """The guest-physical address of a linear one; raises GuestPageFault.
+
+        The last walk to a page is remembered with the entries that it read. While these hold what they did,
+        another walk would come to the same: looking at them takes a tenth of its time, and the delivery of an
+        interrupt takes five. So nobody has to say when a guest's tables have changed.
+        """
+        key = address & ~PAGE_MASK | access
+        known = self._known.get(key)
+        if known is not None and known.mode == self._mode():
+            table = known.table
+            for at, entry in known.entries:
+                if table[at] != entry:
+                    break
+            else:
+                return known.page | address & PAGE_MASK
+        found = self.translate(address, access)
+        self._remember(key, found)
+        return found.address
+
+    def _mode(self) -> tuple[int, int, int]:
+        """What decides about a walk besides the tables' contents."""
+        hvm = self._vcpu.hvm_state
+        return hvm.cr3, hvm.mode_changes, self._vcpu.domain.p2m.changes
+
+    def _remember(self, key: int, found: GuestTranslation) -> None:
+        ram, lookup = self._ram, self._vcpu.domain.p2m.get
+        is_wide = bool(self._vcpu.hvm_state.cr4 & CR4_PAE)
+        table, shift = (ram.u64, PAGE_SHIFT - 3) if is_wide else (ram.u32, PAGE_SHIFT - 2)
+        entries = []
+        for entry in found.entries:
+            mfn = lookup(entry.gfn)
+            if mfn is None:
+                return
+            entries.append(((mfn << shift) + entry.slot, entry.value))
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = _Known(self._mode(), table, tuple(entries), found.address & ~PAGE_MASK)
+
+    def _wrap(self, address: int) -> int:
+        return address & (_LONG_BITS if self._vcpu.hvm_state.is_long else _SHORT_BITS)
+
+    def _read_piece(self, place: int, size: int) -> bytes:
+        domain = self._vcpu.domain
+        mfn = domain.p2m.get(place >> PAGE_SHIFT)
+        if mfn is None:
+            return self._read_device(place, size)
+        machine = mfn << PAGE_SHIFT | place & PAGE_MASK
+        return bytes(self._ram.u8[machine : machine + size])
+
+    def _read_device(self, place: int, size: int) -> bytes:
+        """A device is read as the instruction does it; what no instruction reads in one, in eights."""
+        mmio = self._vcpu.domain.hvm_state.mmio
+        pieces = [(place + at, min(_WIDEST, size - at)) for at in range(0, size, _WIDEST)]
+        return b"".join(mmio.read(at, length).to_bytes(length, "little") for at, length in pieces)
+
+    def _write_piece(self, place: int, data: bytes) -> None:
+        domain = self._vcpu.domain
+        gfn = place >> PAGE_SHIFT
+        mfn = domain.p2m.get(gfn)
+        if mfn is None:
+            domain.hvm_state.mmio.write(place, len(data), int.from_bytes(data, "little"))
+        elif domain.p2m.is_writable(gfn):
+            self._before_write(mfn)
+            machine = mfn << PAGE_SHIFT | place & PAGE_MASK
+            self._ram.u8[machine : machine + len(data)] = data
+            domain.hvm_state.paging.guest_wrote(gfn, place & PAGE_MASK, len(data))

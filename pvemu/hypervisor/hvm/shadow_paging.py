@@ -1,0 +1,113 @@
+"""Shadow paging of HVM guests: the processor walks tables that are kept in step with the guest's own."""
+
+from typing import TYPE_CHECKING, Final
+
+from pvemu.cpu import exits
+from pvemu.cpu.mode import CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
+from pvemu.hypervisor.emulate import Unemulated
+from pvemu.hypervisor.hvm.event import Event
+from pvemu.hypervisor.hvm.event_delivery import deliver
+from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault
+from pvemu.hypervisor.shadow.paging import Shadow
+from pvemu.hypervisor.shadow.tables import ShadowLimit
+from pvemu.memory.guest_walk import PagingMode
+from pvemu.memory.ram import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
+    from pvemu.hypervisor.vcpu import Vcpu
+
+#: Frames for shadows, as Xen's tools reckon: 1 MiB a vCPU, and 1 in 128 of the guest's own (xl.cfg: shadow_memory).
+_FRAMES_A_VCPU: Final = 256
+_GUEST_FRAMES_A_SHADOW: Final = 128
+
+
+def shadow_frames(vcpus: int, pages: int) -> int:
+    """How many frames the shadows of a domain may take.
+
+    Args:
+        pages: frames that the domain may have.
+    """
+    return vcpus * _FRAMES_A_VCPU + pages // _GUEST_FRAMES_A_SHADOW
+
+
+class ShadowPaging:
+    """The shadows of one domain.
+
+    Attributes:
+        shadow: the tables themselves.
+    """
+
+    name = "shadow"
+    has_guest_cr3 = False
+
+    def __init__(self, domain: "Domain") -> None:
+        hypervisor = domain.hypervisor
+        self._hypervisor, self._p2m = hypervisor, domain.p2m
+        self.shadow = Shadow(
+            hypervisor.ram,
+            domain.p2m.get,
+            domain.p2m.is_writable,
+            allocate=hypervisor.allocate_paging_page,
+            free=hypervisor.free_paging_page,
+            flush_tlb=hypervisor.cpu.flush_tlb,
+            limit=shadow_frames(len(domain.vcpus), domain.max_pages),
+        )
+        domain.p2m.watchers.append(self.shadow.p2m_changed)
+
+    def engine_registers(self, cr0: int, cr4: int, efer: int) -> tuple[int, int, int]:
+        """The processor always has paging on; its mode is long exactly when the guest's is."""
+        efer |= EFER_NXE
+        if not efer & EFER_LMA:
+            efer &= ~EFER_LME
+        return cr0 | CR0_PG | CR0_WP, cr4 | CR4_PAE, efer
+
+    def enter(self, vcpu: "Vcpu") -> None:
+        """A vCPU was loaded onto the processor."""
+        self._hypervisor.cpu.set_nested_root(None)
+        self.root_changed(vcpu)
+
+    def mode_changed(self, vcpu: "Vcpu") -> None:
+        """Paging works otherwise: other shadows."""
+        self.root_changed(vcpu)
+
+    def root_changed(self, vcpu: "Vcpu") -> None:
+        """CR3 was written."""
+        hvm = vcpu.hvm_state
+        try:
+            root = self.shadow.set_root(PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer), hvm.cr3, vcpu.id)
+        except ShadowLimit as limit:
+            vcpu.domain.crash(f"shadow paging: {limit}")
+            return
+        self._hypervisor.cpu.set_root(root << PAGE_SHIFT)
+
+    def invalidate(self, vcpu: "Vcpu", address: int) -> None:
+        """INVLPG."""
+        self.shadow.invalidate(address, vcpu.id)
+
+    def page_fault(self, vcpu: "Vcpu", address: int, error_code: int) -> bool:
+        """Make the shadow allow the access, carry the instruction out, or tell the guest; always True."""
+        try:
+            outcome = self.shadow.page_fault(address, error_code, vcpu.id)
+        except ShadowLimit as limit:
+            vcpu.domain.crash(f"shadow paging: {limit}")
+            return True
+        if isinstance(outcome, GuestFault):
+            deliver(vcpu, Event(exits.PF, error_code=outcome.error_code, address=address))
+        elif isinstance(outcome, EmulateWrite):
+            try:
+                self._hypervisor.hvm_traps.emulation.emulate(vcpu)
+            except Unemulated:
+                self.shadow.unsync(outcome.address >> PAGE_SHIFT)
+        elif not isinstance(outcome, Fixed):
+            self._hypervisor.hvm_traps.emulation.access_device(vcpu)
+        return True
+
+    def guest_wrote(self, gfn: int, offset: int, size: int) -> None:
+        """An emulated instruction wrote guest memory, perhaps a table."""
+        self.shadow.guest_wrote(gfn, offset, size)
+
+    def release(self) -> None:
+        """Give back the shadows."""
+        self._p2m.watchers.remove(self.shadow.p2m_changed)
+        self.shadow.destroy()

@@ -1,0 +1,1 @@
+"""The device model: devices of an HVM guest that domain 0 emulates."""

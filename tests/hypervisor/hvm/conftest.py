@@ -1,0 +1,1 @@
+"""Makes the stand-ins beside this file importable by its tests."""
