@@ -10,6 +10,7 @@ XEN_DOMCTL_pausedomain = 3
 XEN_DOMCTL_unpausedomain = 4
 XEN_DOMCTL_getdomaininfo = 5  # xen_domctl_getdomaininfo
 XEN_DOMCTL_setvcpuaffinity = 9  # xen_domctl_vcpuaffinity
+XEN_DOMCTL_shadow_op = 10  # xen_domctl_shadow_op
 XEN_DOMCTL_max_mem = 11  # xen_domctl_max_mem
 XEN_DOMCTL_setvcpucontext = 12  # xen_domctl_vcpucontext
 XEN_DOMCTL_getvcpucontext = 13  # xen_domctl_vcpucontext
@@ -54,6 +55,23 @@ XEN_CPUID_INPUT_UNUSED = 0xFFFFFFFF
 XEN_VCPUAFFINITY_HARD = 1 << 0
 XEN_VCPUAFFINITY_SOFT = 1 << 1
 XEN_VCPUAFFINITY_FORCE = 1 << 2
+
+# xen_domctl_shadow_op.op
+XEN_DOMCTL_SHADOW_OP_OFF = 0
+XEN_DOMCTL_SHADOW_OP_ENABLE_TEST = 1
+XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY = 2
+XEN_DOMCTL_SHADOW_OP_CLEAN = 11
+XEN_DOMCTL_SHADOW_OP_PEEK = 12
+XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION = 30
+XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION = 31
+XEN_DOMCTL_SHADOW_OP_ENABLE = 32
+
+# xen_domctl_shadow_op.mode: of ENABLE, and of PEEK and CLEAN
+XEN_DOMCTL_SHADOW_ENABLE_REFCOUNT = 1 << 1
+XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY = 1 << 2
+XEN_DOMCTL_SHADOW_ENABLE_TRANSLATE = 1 << 3
+XEN_DOMCTL_SHADOW_ENABLE_EXTERNAL = 1 << 4
+XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL = 1 << 0
 
 XEN_SCHEDULER_CREDIT2 = 6
 XEN_DOMCTL_SCHEDOP_putinfo = 0
@@ -122,6 +140,18 @@ xen_domctl_vcpuaffinity = Structure(
     Field("cpumap_hard", xenctl_bitmap),
     Field("cpumap_soft", xenctl_bitmap),
 )
+xen_domctl_shadow_op_stats = Structure(
+    "xen_domctl_shadow_op_stats", Field("fault_count", "u32"), Field("dirty_count", "u32")
+)
+xen_domctl_shadow_op = Structure(
+    "xen_domctl_shadow_op",
+    Field("op", "u32"),  # XEN_DOMCTL_SHADOW_OP_*
+    Field("mode", "u32"),
+    Field("mb", "u32"),  # MiB
+    Field("dirty_bitmap", "u64a"),  # handle of bytes
+    Field("pages", "u64a"),
+    Field("stats", xen_domctl_shadow_op_stats),
+)
 xen_domctl_max_mem = Structure("xen_domctl_max_mem", Field("max_memkb", "u64a"))
 xen_domctl_vcpucontext = Structure(
     "xen_domctl_vcpucontext",
@@ -174,6 +204,7 @@ xen_domctl = Structure(
             Field("getdomaininfo", xen_domctl_getdomaininfo),
             Field("getpageframeinfo3", xen_domctl_getpageframeinfo3),
             Field("vcpuaffinity", xen_domctl_vcpuaffinity),
+            Field("shadow_op", xen_domctl_shadow_op),
             Field("max_mem", xen_domctl_max_mem),
             Field("vcpucontext", xen_domctl_vcpucontext),
             Field("getvcpuinfo", xen_domctl_getvcpuinfo),

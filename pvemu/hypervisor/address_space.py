@@ -119,6 +119,9 @@ def set_guest_root(hypervisor: "Hypervisor", vcpu: Vcpu, l3_mfn: int) -> None:
 
 def map_gdt(hypervisor: "Hypervisor", vcpu: Vcpu) -> None:
     """Map the guest's GDT frames where the processor looks for them; the rest reads as null descriptors."""
+    if vcpu.domain.is_translated:
+        vcpu.domain.translation.descriptors.map_gdt(vcpu)
+        return
     for page in range(FIRST_RESERVED_GDT_PAGE):
         present = page < len(vcpu.gdt_frames)
         mfn = vcpu.gdt_frames[page] if present else hypervisor.zero_frame

@@ -7,7 +7,7 @@ live page tables, base pointers, pins, descriptor tables and allocations. A diff
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.grant_table import GNTMAP_device_map, GNTMAP_readonly
+from pvemu.abi.grant_table import GNTMAP_device_map, GNTMAP_host_map, GNTMAP_readonly
 from pvemu.abi.xen import DOMID_IO, DOMID_XEN
 from pvemu.hypervisor.address_space import FIRST_XEN_L2_SLOT
 from pvemu.hypervisor.grant_map import pin_increment
@@ -25,8 +25,11 @@ from pvemu.memory.page_tables import PRESENT, WRITABLE, entry_frame
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
+    from pvemu.hypervisor.domain import Domain
 
 _HISTORY_LENGTH: Final = 8
+#: Owner, references, type, uses of the type, whether it is validated, and whether it is pinned.
+_State = tuple[int, int, int, int, int, int]
 _TABLES: Final = (PGT_L1, PGT_L2, PGT_L3)
 
 
@@ -40,7 +43,9 @@ class Auditor:
     def __init__(self, hypervisor: "Hypervisor") -> None:
         self._hypervisor = hypervisor
         self._frames, self._ram = hypervisor.frames, hypervisor.ram
-        self._history: dict[int, deque[str]] = {}
+        self._first: tuple[int, list[_State]] | None = None
+        self._states: list[_State] = []
+        self._history: dict[int, deque[tuple[int, _State]]] = {}
 
     def audit(self) -> None:
         """Recompute all counts and look at all mappings.
@@ -48,7 +53,8 @@ class Auditor:
         Raises:
             AuditError: with the frame's state, what was found, and its states at earlier audits.
         """
-        self._count = [0] * self._frames.number
+        # The allocation holds one reference.
+        self._count = list(self._frames.allocated)
         self._typed = [0] * self._frames.number
         self._wanted = [PGT_NONE] * self._frames.number
         self._linear = [0] * self._frames.number
@@ -57,9 +63,9 @@ class Auditor:
         for mfn, kind in enumerate(self._frames.type):
             if kind in _TABLES and (self._frames.type_count[mfn] or self._frames.partial[mfn]):
                 self._count_table(mfn, kind)
-        for mfn in range(self._frames.number):
-            if self._frames.owner[mfn] != NO_OWNER or self._count[mfn]:
-                self._compare(mfn)
+        for mfn in self._suspects():
+            self._compare(mfn)
+        self._remember()
 
     # --- what refers to a frame ------------------------------------------------------------------
 
@@ -76,9 +82,9 @@ class Auditor:
         """Everything but page-table entries."""
         frames, hypervisor = self._frames, self._hypervisor
         for mfn, owner in enumerate(frames.owner):
-            if frames.allocated[mfn]:
-                self._count[mfn] += 1
-            if owner == DOMID_IO or (owner == DOMID_XEN and not hypervisor.is_special_page(mfn)):
+            if owner == DOMID_IO or (
+                owner == DOMID_XEN and mfn >= hypervisor.heap.end and not hypervisor.is_special_page(mfn)
+            ):
                 self._refer(mfn, PGT_NONE)
             if frames.pinned[mfn]:
                 self._refer(mfn, frames.type[mfn])
@@ -89,12 +95,29 @@ class Auditor:
                 self._refer(domain.shared_info_frame, PGT_WRITABLE)
             for mfn in domain.written_pages:
                 self._refer(mfn, PGT_WRITABLE)
-            for vcpu in domain.vcpus:
+            for vcpu in () if domain.is_translated else domain.vcpus:
                 if vcpu.cr3:
                     self._refer(vcpu.cr3, PGT_L3)
                 for mfn in (*vcpu.gdt_frames, *vcpu.ldt_pages.values()):
                     self._refer(mfn, PGT_SEG_DESC)
+            if domain.is_translated:
+                self._check_physmap(domain)
         self._count_grants()
+
+    def _check_physmap(self, domain: "Domain") -> None:
+        """Every frame of a translated domain's map is its own, at one gfn, or a grant that it has mapped."""
+        frames, hypervisor = self._frames, self._hypervisor
+        mapped = {
+            granter.grant_table.active[mapping.ref].mfn
+            for granter, mapping in domain.grant_table.maptrack.in_use()
+            if mapping.flags & GNTMAP_host_map and hypervisor.domains.get(granter.domid) is granter
+        }
+        for gfn, mfn in domain.p2m:
+            if gfn in domain.p2m.grants:
+                if mfn not in mapped:
+                    raise self._error(mfn, f"at GFN {gfn:#x} of {domain}, which has not mapped it")
+            elif frames.owner[mfn] != domain.domid or not frames.count[mfn] or hypervisor.m2p.get(mfn) != gfn:
+                raise self._error(mfn, f"at GFN {gfn:#x} of {domain}, where it does not belong")
 
     def _count_grants(self) -> None:
         """The frames of grant tables, and what is mapped by handles other than through page tables."""
@@ -109,8 +132,9 @@ class Auditor:
                     continue
                 entry = (granter.domid, mapping.ref)
                 pins[entry] = pins.get(entry, 0) + pin_increment(mapping.flags)
-                if mapping.flags & GNTMAP_device_map:
-                    mfn = granter.grant_table.active[mapping.ref].mfn
+                held = mapping.flags & (GNTMAP_device_map | (GNTMAP_host_map if domain.is_translated else 0))
+                mfn = granter.grant_table.active[mapping.ref].mfn
+                for _ in range(held.bit_count()):
                     self._refer(mfn, None if mapping.flags & GNTMAP_readonly else PGT_WRITABLE)
         kept = {
             (domain.domid, ref): entry.pin
@@ -153,6 +177,20 @@ class Auditor:
 
     # --- verdicts --------------------------------------------------------------------------------
 
+    def _suspects(self) -> list[int]:
+        """Frames to be looked at one by one: all with a count that differs, or with a type in use."""
+        frames = self._frames
+        columns = zip(
+            *(frames.owner, frames.count, self._count, frames.type_count, self._typed),
+            *(frames.linear, self._linear),
+            strict=True,
+        )
+        return [
+            mfn
+            for mfn, (owner, count, found, uses, typed, linear, found_linear) in enumerate(columns)
+            if (typed or count != found or uses or linear != found_linear) and (owner != NO_OWNER or found)
+        ]
+
     def _compare(self, mfn: int) -> None:
         frames = self._frames
         kept = (frames.count[mfn], frames.type_count[mfn])
@@ -165,13 +203,39 @@ class Auditor:
             raise self._error(mfn, "its type is relied on, but was never validated")
         if frames.linear[mfn] != self._linear[mfn]:
             raise self._error(mfn, f"linear count {frames.linear[mfn]}, found {self._linear[mfn]}")
-        state = frames.describe(mfn)
-        history = self._history.setdefault(mfn, deque(maxlen=_HISTORY_LENGTH))
-        if not history or history[-1].split(" ", 1)[1] != state:
-            history.append(f"{self._hypervisor.tsc()} {state}")
+
+    def _remember(self) -> None:
+        """Note the state of each frame that is not as it was; of the first audit all at once."""
+        frames, now = self._frames, self._hypervisor.tsc()
+        columns = (
+            frames.owner,
+            frames.count,
+            frames.type,
+            frames.type_count,
+            frames.validated,
+            frames.pinned,
+        )
+        states = list(zip(*columns, strict=True))
+        if self._first is None:
+            self._first = now, states
+        else:
+            for mfn, (state, before) in enumerate(zip(states, self._states, strict=True)):
+                if state != before:
+                    history = self._history.setdefault(mfn, deque(maxlen=_HISTORY_LENGTH))
+                    history.append((now, state))
+        self._states = states
 
     def _error(self, mfn: int, verdict: str) -> AuditError:
-        history = "\n  ".join(self._history.get(mfn, ()))
+        seen: list[tuple[int, _State]] = []
+        if self._first is not None and mfn < self._frames.number:
+            seen = [(self._first[0], self._first[1][mfn]), *self._history.get(mfn, ())]
+        history = "\n  ".join(f"{cycle} {_describe(state)}" for cycle, state in seen)
         return AuditError(
             f"{self._frames.describe(mfn)}: {verdict}\nAt earlier audits (cycle, state):\n  {history}"
         )
+
+
+def _describe(state: _State) -> str:
+    owner, count, kind, uses, validated, pinned = state
+    marks = "V" * bool(validated) + "P" * bool(pinned)
+    return f"owner {owner:#x}, {count} references, {FrameType(kind).name} x{uses} {marks}".rstrip()

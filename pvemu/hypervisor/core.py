@@ -1,12 +1,13 @@
 """The hypervisor: the machine's memory and processor, its domains, and the loop that runs them."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.hypercalls import BY_NUMBER
+from pvemu.abi.hypercalls import BY_NUMBER, HVM
+from pvemu.abi.word import WORDS
 from pvemu.abi.xen import DOMID_IO, DOMID_SELF, DOMID_XEN, VIRQ_CONSOLE, VIRQ_TIMER
 from pvemu.cpu import flags, layout
 from pvemu.cpu.clock import CYCLES_PER_SECOND, EXIT_COST
@@ -18,7 +19,10 @@ from pvemu.hypervisor.address_space import MachineToPhysical, build_xen_gdt_page
 from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domain_lifecycle import bury
-from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Words
+from pvemu.hypervisor.hvm.pending import test_interrupts
+from pvemu.hypervisor.hvm.port_access import port_in, port_out
+from pvemu.hypervisor.hvm.traps import HvmTraps
+from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, ENOSYS, Entry, Words
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.pv import emul_priv_op
 from pvemu.hypervisor.pv.bounce import make_bounce
@@ -30,8 +34,10 @@ from pvemu.hypervisor.pv.page_types import PageTypes
 from pvemu.hypervisor.pv.traps import PvTraps
 from pvemu.hypervisor.runstate import settle_runstate, update_runstate_area
 from pvemu.hypervisor.scheduler import Scheduler
+from pvemu.hypervisor.shadow.pv_shadow import PvShadow
 from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.timers import Timers
+from pvemu.hypervisor.translated.traps import translated_tables
 from pvemu.hypervisor.upcall import stop_polling
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.hypervisor.virq import send_global_virq, send_virq
@@ -79,7 +85,9 @@ class Hypervisor:
         bounce: enters the guest's kernel at a handler (pv/bounce.py).
         mod_l1_entry: replaces an entry of an L1 (pv/l1_entry.py).
         tlb_is_stale: the processor may still use a translation that was changed.
-        counters: how often each hypercall was made, by number.
+        pv_tables, translated_tables: what handles exits and hypercalls of PV guests, direct and auto-translated.
+        counters: how often each hypercall was made, by number; hvm_entries: what answers those of HVM guests,
+            by the bytes of a long and by number.
         console_output: called with what domain 0 writes to the console; console_input: what it can read.
         between_turns: called before each turn of a vCPU.
         pass_idle_time: called with how many cycles no vCPU can run for; how many of them it let pass. None:
@@ -92,6 +100,7 @@ class Hypervisor:
     """
 
     current: Vcpu
+    cpu: Processor
 
     def __init__(
         self,
@@ -115,6 +124,7 @@ class Hypervisor:
         self.domains: dict[int, Domain] = {}
         self._owners = {domid: Domain.without_vcpus(self, domid) for domid in (DOMID_IO, DOMID_XEN)}
         self.tlb_is_stale = False
+        self.pv_shadows: tuple[PvShadow, ...] = ()
         self.timers = Timers()
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
@@ -128,10 +138,14 @@ class Hypervisor:
         self.pci_devices: set[tuple[int, int, int]] = set()
         self._notices: deque[tuple[Domain, int]] = deque()
         self._entries = families.table(self)
+        self.hvm_entries = {word: families.table(self, HVM, word) for word in WORDS}
         self._u32, self._u64 = self.cpu.window.u32, self.cpu.window.u64
         self.bounce = make_bounce(self)
         self._traps = PvTraps(self)
-        self._traps.install()
+        self._traps.install(self.cpu.exits, self._entries)
+        self.pv_tables = (self.cpu.exits, self._entries)
+        self.translated_tables = translated_tables(self)
+        self.hvm_traps = HvmTraps(self)
         self._connect_processor()
 
     # --- memory ----------------------------------------------------------------------------------
@@ -172,6 +186,7 @@ class Hypervisor:
     def free_xen_page(self, mfn: int) -> None:
         """Take back a frame of the hypervisor's own, shared or not, that nobody refers to any more."""
         self.flush_stale_tlb()
+        self.m2p.forget(mfn)
         self._xen_heap.free(mfn)
         self.frames.withhold(mfn)
 
@@ -179,6 +194,20 @@ class Hypervisor:
     def free_xen_frames(self) -> int:
         """How many frames the hypervisor has left for its own needs."""
         return self._xen_heap.free_frames
+
+    def allocate_paging_page(self) -> int:
+        """A zeroed frame of the domains' memory for page tables of ours (Xen: the paging pool).
+
+        Raises:
+            OutOfFrames: there is none left.
+        """
+        mfn = self.heap.allocate(DOMID_XEN)
+        self.frames.withhold(mfn)
+        return mfn
+
+    def free_paging_page(self, mfn: int) -> None:
+        """Take back a frame of page tables; the caller sees to it that the processor does not walk it."""
+        self.heap.free(mfn)
 
     def free_domain_page(self, mfn: int) -> None:
         """Take back a frame that nobody refers to any more."""
@@ -196,6 +225,13 @@ class Hypervisor:
         """Must be called before a frame that guest code may lie in is written by the hypervisor."""
         if mfn in self.cpu.code_frames:
             self.cpu.forget_code()
+        if self.pv_shadows:
+            self.mark_dirty(mfn)
+
+    def mark_dirty(self, mfn: int) -> None:
+        """A frame counts as written for those who log the writes of its domain."""
+        for shadow in self.pv_shadows:
+            shadow.wrote(mfn)
 
     def is_special_page(self, mfn: int) -> bool:
         """Whether a frame comes from the hypervisor's own heap (it may be shared with a guest)."""
@@ -206,11 +242,15 @@ class Hypervisor:
         if self.tlb_is_stale:
             self.tlb_is_stale = False
             self.cpu.flush_tlb()
+            for shadow in self.pv_shadows:
+                shadow.flush()
 
     def flush_tlb(self) -> None:
         """Forget all translations, because upper levels or the base pointer changed."""
         self.tlb_is_stale = False
         self.cpu.flush_tlb()
+        for shadow in self.pv_shadows:
+            shadow.flush()
         if self.loaded is not None:
             self.loaded.domain.memory.flush_tables()
 
@@ -276,7 +316,7 @@ class Hypervisor:
     def unload(self, domain: Domain) -> None:
         """Take a domain's vCPU off the processor, so that nothing there leads to its memory."""
         if self.loaded is not None and self.loaded.domain is domain:
-            self.loaded.saved = self.cpu.save()
+            self._save_loaded(self.loaded)
             self.loaded = None
             self.cpu.load(self._pristine)
 
@@ -334,9 +374,12 @@ class Hypervisor:
         if vcpu.runstate_area:
             update_runstate_area(vcpu)
         self.run_periodic_timer(vcpu)
-        if vcpu.nmi_pending:
-            deliver_nmi(vcpu)
-        self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
+        if vcpu.domain.is_hvm:
+            test_interrupts(vcpu)
+        else:
+            if vcpu.nmi_pending:
+                deliver_nmi(vcpu)
+            self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
         expiry = self.timers.next_expiry()
         end = min(until, end, until if expiry is None else expiry)
         self.clock.deadline = max(end, now + _LEAST_SLICE)
@@ -353,10 +396,19 @@ class Hypervisor:
         if self.loaded is vcpu:
             return
         if self.loaded is not None:
-            self.loaded.saved = self.cpu.save()
+            self._save_loaded(self.loaded)
         self.loaded = self.current = vcpu
         self.cpu.load(vcpu.saved or self._pristine)
-        vcpu.domain.memory.set_root(vcpu.cr3 or None)
+        if vcpu.domain.is_hvm:
+            vcpu.hvm_state.enter()
+        else:
+            self.cpu.use_exits(vcpu.domain.exits)
+            vcpu.domain.memory.set_root(vcpu.cr3 or None)
+
+    def _save_loaded(self, vcpu: Vcpu) -> None:
+        if vcpu.domain.is_hvm:
+            vcpu.hvm_state.leave()
+        vcpu.saved = self.cpu.save()
 
     def run_periodic_timer(self, vcpu: Vcpu) -> None:
         """The periodic timer runs only while its vCPU does; a tick that was missed comes now."""
@@ -377,14 +429,14 @@ class Hypervisor:
 
     # --- exits -----------------------------------------------------------------------------------
 
-    def hypercall_handler(self) -> Callable[[], None]:
+    def hypercall_handler(self, entries: Mapping[int, Entry]) -> Callable[[], None]:
         """The way of one hypercall: look the number up, call the handler, hand over the result.
 
         A closure, because its variables are found faster than attributes: this path is taken a million
         times a second.
         """
         u32, u64, u16 = self._u32, self._u64, self.ram.u16
-        entry_of, counters, refuse = self._entries.get, self.counters, self._traps.refuse_hypercall
+        entry_of, counters, refuse = entries.get, self.counters, self._traps.refuse_hypercall
 
         def on_hypercall() -> None:
             vcpu = self.current
@@ -411,7 +463,9 @@ class Hypervisor:
         Raises:
             Continuation: it stopped in the middle.
         """
-        entry = self._entries.get(number)
+        domain = vcpu.domain
+        entries = self.hvm_entries[domain.word] if domain.is_hvm else domain.hypercalls
+        entry = entries.get(number)
         if entry is None:
             return ENOSYS
         self.counters[number] += 1
@@ -433,9 +487,17 @@ class Hypervisor:
             inject_upcall(vcpu, resume_flag=resume_flag)
 
     def _connect_processor(self) -> None:
-        self.cpu.port_in = lambda port, size: emul_priv_op.port_in(self.current, port, size)
-        self.cpu.port_out = lambda port, size, value: emul_priv_op.port_out(self.current, port, size, value)
+        self.cpu.port_in = self._port_in
+        self.cpu.port_out = self._port_out
         self.cpu.frame_of = self._frame_of_code
+
+    def _port_in(self, port: int, size: int) -> int | None:
+        vcpu = self.current
+        return (port_in if vcpu.domain.is_hvm else emul_priv_op.port_in)(vcpu, port, size)
+
+    def _port_out(self, port: int, size: int, value: int) -> bool:
+        vcpu = self.current
+        return (port_out if vcpu.domain.is_hvm else emul_priv_op.port_out)(vcpu, port, size, value)
 
     def _frame_of_code(self, address: int) -> int | None:
         vcpu = self.loaded

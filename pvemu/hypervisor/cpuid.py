@@ -24,7 +24,8 @@ _RDTSCP_AVAILABLE: Final = 4
 _MSR_INDEX_OF_HYPERCALL_PAGE: Final = 0x40000000
 
 
-def _bits(*numbers: int) -> int:
+def bits(*numbers: int) -> int:
+    """A word with these bits set."""
     return sum(1 << number for number in numbers)
 
 
@@ -37,17 +38,18 @@ _BRAND: Final = _letters("pvemu virtual processor".ljust(48, "\0"))
 
 # Features by the bit numbers of APM volume 3, appendix E. Absent: what Xen hides from PV guests (VME, PSE,
 # MCE, PGE, MTRR, PSE36, x2APIC, SVM, MONITOR) and what the engine lacks (AVX and XSAVE, FMA).
-_FEATURES_ECX: Final = _bits(0, 1, 9, 13, 19, 20, 22, 23, 25, 31)
-_FEATURES_EDX: Final = _bits(0, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26)
-_EXTENDED_ECX: Final = _bits(0, 5, 6, 8)
-_EXTENDED_EDX: Final = _bits(0, 2, 4, 5, 6, 8, 9, 11, 15, 16, 20, 23, 24, 25, 27, 29)
-_FAMILY_MODEL_STEPPING: Final = 0x00800F12
+FEATURES_ECX: Final = bits(0, 1, 9, 13, 19, 20, 22, 23, 25, 31)
+FEATURES_EDX: Final = bits(0, 2, 4, 5, 6, 8, 9, 11, 15, 16, 19, 23, 24, 25, 26)
+EXTENDED_ECX: Final = bits(0, 5, 6, 8)
+EXTENDED_EDX: Final = bits(0, 2, 4, 5, 6, 8, 9, 11, 15, 16, 20, 23, 24, 25, 27, 29)
+FAMILY_MODEL_STEPPING: Final = 0x00800F12
 
-_PROCESSOR: Final[dict[int, Leaf]] = {
+#: The processor's own leaves.
+PROCESSOR: Final[dict[int, Leaf]] = {
     0x0: (0xD, _B, _C, _D),
-    0x1: (_FAMILY_MODEL_STEPPING, 0x800, _FEATURES_ECX, _FEATURES_EDX),
+    0x1: (FAMILY_MODEL_STEPPING, 0x800, FEATURES_ECX, FEATURES_EDX),
     0x80000000: (0x80000008, _B, _C, _D),
-    0x80000001: (_FAMILY_MODEL_STEPPING, 0, _EXTENDED_ECX, _EXTENDED_EDX),
+    0x80000001: (FAMILY_MODEL_STEPPING, 0, EXTENDED_ECX, EXTENDED_EDX),
     0x80000002: _BRAND[0:4],  # type: ignore[dict-item]
     0x80000003: _BRAND[4:8],  # type: ignore[dict-item]
     0x80000004: _BRAND[8:12],  # type: ignore[dict-item]
@@ -58,11 +60,11 @@ _PROCESSOR: Final[dict[int, Leaf]] = {
 def guest_cpuid(vcpu: "Vcpu", leaf: int, subleaf: int) -> Leaf:
     """What CPUID shows a PV guest that asks through the forced-emulation prefix."""
     if XEN_CPUID_FIRST_LEAF <= leaf <= XEN_CPUID_FIRST_LEAF + 0xFF:
-        return _xen_leaf(vcpu, leaf - XEN_CPUID_FIRST_LEAF, subleaf)
-    return _PROCESSOR.get(leaf, _NONE)
+        return xen_leaf(vcpu, leaf - XEN_CPUID_FIRST_LEAF, subleaf)
+    return PROCESSOR.get(leaf, _NONE)
 
 
-def _xen_leaf(vcpu: "Vcpu", number: int, subleaf: int) -> Leaf:
+def xen_leaf(vcpu: "Vcpu", number: int, subleaf: int) -> Leaf:
     """Xen's leaves (public header arch-x86/cpuid.h; values of golden entry/dump32)."""
     if number == 0:
         last = XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES

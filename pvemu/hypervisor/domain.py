@@ -1,6 +1,6 @@
 """A domain: a guest with its memory, its vCPUs and its event channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE, XEN_LEGACY_MAX_VCPUS
@@ -20,16 +20,22 @@ from pvemu.hypervisor.grant_table import GrantTable
 from pvemu.hypervisor.iomem import iomem_flags, iomem_refusal
 from pvemu.hypervisor.runstate import settle_runstate
 from pvemu.hypervisor.scheduler import DEFAULT_WEIGHT
+from pvemu.hypervisor.time import write_wallclock
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.hypervisor.virq import send_global_virq
 from pvemu.hypervisor.watchdog import Watchdogs
 from pvemu.memory.guest import GuestMemory
 from pvemu.memory.heap import OutOfFrames
+from pvemu.memory.p2m import P2m
 from pvemu.memory.page_tables import COMPAT
 from pvemu.memory.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
+    from pvemu.hypervisor.hvm.hvm_domain import HvmDomain
+    from pvemu.hypervisor.hypercall import Entry
+    from pvemu.hypervisor.shadow.pv_shadow import PvShadow
+    from pvemu.hypervisor.translated.paging import TranslatedPaging
 
 #: Bytes of a guest word: 32-bit guests only, so far.
 WORD32 = 4
@@ -47,7 +53,8 @@ class Domain:
 
     Attributes:
         memory: the door to its memory.
-        shared_info: machine address of its shared_info page.
+        word: bytes of a long in the structures of its hypercalls. An HVM guest's can change with each.
+        shared_info: machine address of its shared_info page; shared_info_word: of a long in it.
         pages: frames that it owns by allocation; max_pages: how many it may have.
         shutdown_reason: a SHUTDOWN_* number once it has shut down, else None.
         vm_assist: the assists it has switched on, a bit for each VMASST_TYPE_*.
@@ -66,17 +73,30 @@ class Domain:
             to give back what is its.
         handle: its UUID, 16 bytes; has_vcpus: a toolstack has asked for its vCPUs.
         on_event: called with the port of an event, for a domain that lives outside the machine.
+        is_translated: its frame numbers are its own and not the machine's; so are those of an HVM guest.
+        p2m: its guest frames, where is_translated; hvm_state: what only HVM guests have, as is_hvm tells;
+            translation: what auto-translated PV guests have. Others lack these attributes.
+        exits, hypercalls: a PV guest's handlers by number.
+        pv_shadow: the shadows of a PV guest that is not auto-translated, while it is on them;
+            shadow_mib: how much memory they may take, 0 when nobody has said.
     """
+
+    p2m: P2m
+    hvm_state: "HvmDomain"
+    translation: "TranslatedPaging"
+    exits: list[Callable[[], None]]
+    hypercalls: "Mapping[int, Entry]"
 
     def __init__(
         self, hypervisor: "Hypervisor", domid: int, *, privileged: bool, max_pages: int, vcpus: int = 1
     ) -> None:
         self.hypervisor = hypervisor
         self.domid = domid
+        self.is_hvm = self.is_translated = False
         self.privileged = privileged
         self.max_pages = max_pages
         self.pages = 0
-        self.word = WORD32
+        self.word = self.shared_info_word = WORD32
         self.memory = GuestMemory(hypervisor.ram, COMPAT, HYPERVISOR_VIRT_START_PAE, hypervisor.before_write)
         is_ordinary = domid < DOMID_FIRST_RESERVED
         self.shared_info_frame = hypervisor.allocate_shared_page(domid) if is_ordinary else 0
@@ -110,6 +130,8 @@ class Domain:
         self.vcpus += (Vcpu(self, number) for number in range(vcpus))
         self.events: Delivery = TwoLevel(self) if is_ordinary and vcpus else CallDelivery(self)
         self.watchdogs = Watchdogs(self)
+        self.pv_shadow: PvShadow | None = None
+        self.shadow_mib = 0
 
     @classmethod
     def without_vcpus(cls, hypervisor: "Hypervisor", domid: int) -> "Domain":
@@ -146,7 +168,14 @@ class Domain:
         """Machine address of a vCPU's part of the shared_info page; beyond the last, of a dummy."""
         if vcpu_id >= XEN_LEGACY_MAX_VCPUS:
             return self.hypervisor.dummy_vcpu_info
-        return self.shared_info + shared_info.offset(f"vcpu_info[{vcpu_id}]", self.word)
+        return self.shared_info + shared_info.offset(f"vcpu_info[{vcpu_id}]", self.shared_info_word)
+
+    def use_shared_info(self, word: int) -> None:
+        """Read shared_info otherwise from now on; what is in it stays where it is, but for the wallclock."""
+        self.shared_info_word = word
+        if isinstance(self.events, TwoLevel):
+            self.events = TwoLevel(self)
+        write_wallclock(self, self.hypervisor.wallclock)
 
     def shutdown(self, reason: int) -> None:
         """Stop the domain, with a SHUTDOWN_* reason unless one was announced before."""

@@ -14,10 +14,12 @@ from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_channel import close_all
 from pvemu.hypervisor.grant_map import release_mappings
 from pvemu.hypervisor.guest_page import put_guest_page
+from pvemu.hypervisor.hvm.hvm_domain import HvmPlan, make_hvm
 from pvemu.hypervisor.pv.descriptor_tables import install_gdt
 from pvemu.hypervisor.pv.ldt import drop_ldt
 from pvemu.hypervisor.runstate import settle_runstate
 from pvemu.hypervisor.time import DEFAULT_PERIOD, write_wallclock
+from pvemu.hypervisor.translated.paging import make_translated
 from pvemu.hypervisor.upcall import stop_polling
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.hypervisor.vcpu_info import release_vcpu_info
@@ -29,9 +31,20 @@ if TYPE_CHECKING:
 
 
 def create_domain(
-    hypervisor: "Hypervisor", domid: int, *, privileged: bool, pages: int, vcpus: int = 1
+    hypervisor: "Hypervisor",
+    domid: int,
+    *,
+    privileged: bool,
+    pages: int,
+    vcpus: int = 1,
+    hvm: HvmPlan | None = None,
+    translated: bool = False,
 ) -> Domain:
     """Make a domain with as many vCPUs, that may have up to `pages` frames; none of it runs yet.
+
+    Args:
+        hvm: makes it an HVM domain.
+        translated: makes it an auto-translated PV domain.
 
     Raises:
         OutOfFrames: the hypervisor has no memory left for its own part of it.
@@ -40,10 +53,16 @@ def create_domain(
         bury(dead)
     domain = Domain(hypervisor, domid, privileged=privileged, max_pages=pages, vcpus=vcpus)
     try:
-        for vcpu in domain.vcpus:
-            build_monitor(hypervisor, vcpu)
-            map_gdt(hypervisor, vcpu)
-            vcpu.periodic_period = DEFAULT_PERIOD
+        if hvm is not None:
+            make_hvm(domain, hvm)
+        else:
+            for vcpu in domain.vcpus:
+                build_monitor(hypervisor, vcpu)
+                map_gdt(hypervisor, vcpu)
+                vcpu.periodic_period = DEFAULT_PERIOD
+            domain.exits, domain.hypercalls = hypervisor.pv_tables
+            if translated:
+                make_translated(domain)
     except OutOfFrames:
         _free_own_frames(domain)
         raise
@@ -85,6 +104,9 @@ def destroy(domain: Domain) -> bool:
         domain.is_dying = True
         pause(domain)
         hypervisor.unload(domain)
+        if domain.pv_shadow is not None:
+            domain.pv_shadow.release()
+            domain.pv_shadow = None
         domain.next_reset_port = 1
     if not _tear_down(domain):
         return False
@@ -119,6 +141,8 @@ def _tear_down(domain: Domain) -> bool:
     release_mappings(domain)
     for vcpu in domain.vcpus:
         _release_vcpu(vcpu)
+    if domain.is_translated:
+        domain.p2m.drop()
     if domain.pirq_eoi_frame is not None:
         put_guest_page(domain, domain.pirq_eoi_frame)
         domain.pirq_eoi_frame = None
@@ -132,8 +156,11 @@ def reset_vcpu(vcpu: Vcpu) -> None:
     vcpu.domain.hypervisor.unload(vcpu.domain)
     if vcpu.polls_for is not None:
         stop_polling(vcpu)
-    drop_ldt(vcpu)
-    install_gdt(vcpu, [], 0)
+    if not vcpu.domain.is_hvm:
+        drop_ldt(vcpu)
+        install_gdt(vcpu, [], 0)
+    if vcpu.domain.is_translated and not vcpu.domain.is_hvm:
+        vcpu.domain.translation.drop_vcpu(vcpu)
     if vcpu.cr3:
         root, vcpu.cr3 = vcpu.cr3, 0
         vcpu.domain.hypervisor.ram.u64[vcpu.monitor << 9] = 0
@@ -177,6 +204,10 @@ def _free_own_frames(domain: Domain) -> None:
     """Give back the hypervisor's own frames that were for this domain."""
     hypervisor = domain.hypervisor
     hypervisor.flush_tlb()
+    if domain.is_hvm:
+        domain.hvm_state.release()
+    elif domain.is_translated:
+        domain.translation.release()
     domain.grant_table.drop_frames()
     for vcpu in domain.vcpus:
         for mfn in vcpu.own_frames:

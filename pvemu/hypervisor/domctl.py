@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_DS
-from pvemu.abi.errors import PvemuError
+from pvemu.abi.errors import HypercallError, PvemuError
 from pvemu.abi.grant_table import GNTTAB_NR_RESERVED_ENTRIES
 from pvemu.cpu import flags, layout
 from pvemu.hypervisor import domain_lifecycle, event_channel
@@ -17,9 +17,12 @@ from pvemu.hypervisor.address_space import load_descriptor_registers
 from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.core import Hypervisor
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.domctl_hvm import HvmDomctl
+from pvemu.hypervisor.gfn import frame_number
 from pvemu.hypervisor.grant_access import GrantAccess
+from pvemu.hypervisor.hvm.physmap import add_to_physmap
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT
-from pvemu.hypervisor.pv.mm import new_guest_cr3
+from pvemu.hypervisor.pv.mm import load_base
 from pvemu.hypervisor.time import update_time
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L3
@@ -34,7 +37,10 @@ _DATA_SEGMENTS = (layout.ES, layout.SS, layout.DS, layout.FS, layout.GS)
 
 @dataclass(frozen=True)
 class StartState:
-    """The registers with which a 32-bit PV guest begins: addresses are virtual, `root` is a machine frame."""
+    """The registers with which a 32-bit PV guest begins.
+
+    Addresses are virtual; `root` is the frame of its L3, as the guest itself numbers frames.
+    """
 
     eip: int
     esp: int
@@ -44,6 +50,9 @@ class StartState:
 
 class Domctl:
     """The hypervisor as seen by a privileged domain.
+
+    Attributes:
+        hvm: what concerns HVM domains only.
 
     Args:
         domid: the domain on whose behalf calls are made; None while there is none, as when Xen builds
@@ -55,14 +64,25 @@ class Domctl:
         self._caller = None if domid is None else hypervisor.domains[domid]
         self._handlers: dict[int, Callable[[], None]] = {}
         self._grants: GrantAccess | None = None
+        self.hvm = HvmDomctl(hypervisor)
 
     # --- domains ---------------------------------------------------------------------------------
 
-    def create_domain(self, domid: int, *, privileged: bool, pages: int, vcpus: int = 1) -> Domain:
-        """Make a domain with as many vCPUs, that may have up to `pages` frames; none of it runs yet."""
+    def create_domain(
+        self, domid: int, *, privileged: bool, pages: int, vcpus: int = 1, translated: bool = False
+    ) -> Domain:
+        """Make a PV domain with as many vCPUs, that may have up to `pages` frames; none of it runs yet.
+
+        Args:
+            translated: it is auto-translated: its frame numbers are its own.
+        """
         try:
             return domain_lifecycle.create_domain(
-                self._hypervisor, domid, privileged=privileged, pages=pages, vcpus=vcpus
+                *(self._hypervisor, domid),
+                privileged=privileged,
+                pages=pages,
+                vcpus=vcpus,
+                translated=translated,
             )
         except OutOfFrames as none_left:
             raise PvemuError(
@@ -107,8 +127,23 @@ class Domctl:
             raise PvemuError("the machine's memory is used up") from none_left
         for pfn, mfn in enumerate(frames):
             hypervisor.m2p.set(mfn, pfn)
+            if domain.is_translated:
+                domain.p2m.set(pfn, mfn)
         domain.pages += pages
         return frames
+
+    def add_to_physmap(self, domain: Domain, space: int, index: int, gfn: int) -> None:
+        """Let a translated domain find something of its own at a frame number (XENMEM_add_to_physmap).
+
+        Raises:
+            PvemuError: there is no such thing, or no memory for it.
+        """
+        try:
+            add_to_physmap(domain, space, index, gfn)
+        except HypercallError as refused:
+            raise PvemuError(
+                f"the hypervisor has no memory of its own left for the grant table of {domain}: end another domain"
+            ) from refused
 
     def map_foreign(self, domid: int, mfn: int) -> memoryview:
         """A machine frame of a domain, to read and write (Linux: privcmd's foreign mapping)."""
@@ -139,7 +174,7 @@ class Domctl:
             raise PvemuError(f"grant reference {reference} is not one that tools may use")
         if self._hypervisor.frames.owner[mfn] != domain.domid:
             raise PvemuError(f"machine frame {mfn:x} does not belong to domain {domain.domid}")
-        domain.grant_table.seed(reference, 0, mfn)
+        domain.grant_table.seed(reference, 0, frame_number(domain, mfn))
 
     def start(self, vcpu: Vcpu, state: StartState) -> None:
         """Load the registers with which a vCPU begins, and let it run."""
@@ -155,9 +190,9 @@ class Domctl:
         window.u64[layout.RSI], window.u64[layout.RSP] = state.start_info, state.esp
         window.u64[layout.EIP // 8] = state.eip
         flags.write_eflags(window, flags.IF | flags.FIXED)
-        if new_guest_cr3(vcpu, state.root):
+        if load_base(vcpu, state.root):
             raise PvemuError("the boot page tables of the domain are not valid")
-        cpu.set_root(vcpu.monitor << PAGE_SHIFT)
+        cpu.set_root(vcpu.processor_root << PAGE_SHIFT)
         vcpu.kernel_selector, vcpu.kernel_stack = FLAT_RING1_DS, state.esp
         vcpu.is_initialised = vcpu.online = True
         update_time(vcpu, hypervisor.tsc())

@@ -36,9 +36,11 @@ from pvemu.abi.domctl import (
     XEN_DOMCTL_setdomainhandle,
     XEN_DOMCTL_setvcpuaffinity,
     XEN_DOMCTL_setvcpucontext,
+    XEN_DOMCTL_shadow_op,
     XEN_DOMCTL_unpausedomain,
     XEN_DOMINF_blocked,
     XEN_DOMINF_dying,
+    XEN_DOMINF_hvm_guest,
     XEN_DOMINF_paused,
     XEN_DOMINF_running,
     XEN_DOMINF_shutdown,
@@ -56,6 +58,7 @@ from pvemu.abi.domctl import (
     xen_domctl_scheduler_op,
     xen_domctl_set_virq_handler,
     xen_domctl_setdomainhandle,
+    xen_domctl_shadow_op,
     xen_domctl_vcpuaffinity,
     xen_domctl_vcpucontext,
 )
@@ -64,7 +67,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.structure import Structure
 from pvemu.abi.vcpu import RUNSTATE_running
 from pvemu.abi.xen import DOMID_FIRST_RESERVED
-from pvemu.hypervisor import domctl_vcpu
+from pvemu.hypervisor import domctl_shadow, domctl_vcpu
 from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domain_lifecycle import create_domain, destroy, pause, unpause
@@ -244,6 +247,7 @@ def domain_info(domain: Domain) -> dict[str, Any]:
     shown = _NO_SHUTDOWN if reason is None else reason & XEN_DOMINF_shutdownmask
     for flag, is_set in (
         (XEN_DOMINF_dying, domain.is_torn_down),
+        (XEN_DOMINF_hvm_guest, domain.is_hvm),
         (XEN_DOMINF_shutdown, domain.has_shut_down),
         (XEN_DOMINF_paused, domain.pause_count),
     ):
@@ -303,6 +307,7 @@ _COMMANDS: Final[dict[int, _Command]] = {
     XEN_DOMCTL_setvcpuaffinity: _Command(xen_domctl_vcpuaffinity, domctl_vcpu.set_affinity),
     XEN_DOMCTL_getvcpuaffinity: _Command(xen_domctl_vcpuaffinity, domctl_vcpu.get_affinity),
     XEN_DOMCTL_scheduler_op: _Command(xen_domctl_scheduler_op, domctl_vcpu.scheduler_op, True),
+    XEN_DOMCTL_shadow_op: _Command(xen_domctl_shadow_op, domctl_shadow.shadow_op, True),
 }
 
 

@@ -114,11 +114,12 @@ def bind_pirq(caller: "Domain", pirq: int) -> int:
     """Bind an interrupt of a device that was mapped before (PHYSDEVOP_map_pirq); the port.
 
     Raises:
-        HypercallError: EINVAL, no such number; EPERM, not the domain's; EEXIST, bound already; ENOSPC.
+        HypercallError: EINVAL, no such number; EPERM, not the domain's, which an HVM guest is not asked;
+            EEXIST, bound already; ENOSPC.
     """
     if pirq >= caller.nr_pirqs:
         raise _error(Errno.EINVAL)
-    if pirq not in caller.pirqs:
+    if pirq not in caller.pirqs and not caller.is_hvm:
         raise _error(Errno.EPERM)
     if any(bound.state is State.PIRQ and bound.pirq == pirq for bound in caller.channels):
         raise _error(Errno.EEXIST)

@@ -41,6 +41,8 @@ _UNMAPS_AT_ONCE: Final = 32
 _TRANSLATION_AREA: Final = 2 * PAGE_SIZE
 _HANDLE_AND_ADDRESS: Final = struct.Struct("<hIQ")
 _STATUS: Final = struct.Struct("<h")
+#: A reference has 32 bits, where a frame number has those of a word.
+_REFERENCE_MASK: Final = 0xFFFFFFFF
 
 
 # --- lists that are carried out as they are read --------------------------------------------------
@@ -160,11 +162,14 @@ def copies(vcpu: Vcpu, command: int, argument: int, count: int) -> int:
     """GNTTABOP_copy; raises GuestFault."""
     copier = Copier(vcpu.domain)
 
+    def side(domid: int, is_reference: int, number: int, offset: int) -> Side:
+        return Side(domid, bool(is_reference), number & _REFERENCE_MASK if is_reference else number, offset)
+
     def carry_out(*fields: int) -> None:
         source, source_domid, source_offset, destination, domid, offset, length, flags, _ = fields
         copier.copy(
-            Side(source_domid, bool(flags & GNTCOPY_source_gref), source, source_offset),
-            Side(domid, bool(flags & GNTCOPY_dest_gref), destination, offset),
+            side(source_domid, flags & GNTCOPY_source_gref, source, source_offset),
+            side(domid, flags & GNTCOPY_dest_gref, destination, offset),
             length,
         )
 
@@ -191,7 +196,8 @@ def _run_pieces(
     command, argument, count = call
     word, memory = vcpu.domain.word, vcpu.domain.memory
     codec, size, at_status = structure.codec(word), structure.size(word), structure.offset("status", word)
-    per_piece = _TRANSLATION_AREA // structure.size(8)
+    # The lists of 64-bit guests need no translation: each operation is read, carried out and answered.
+    per_piece = _TRANSLATION_AREA // structure.size(8) if word == 4 else 1
     done = 0
     while done < count:
         at = argument + done * size

@@ -22,6 +22,7 @@ from pvemu.abi.grant_table import (
     GTF_type_mask,
 )
 from pvemu.abi.xen import DOMID_SELF
+from pvemu.hypervisor.gfn import machine_frame
 from pvemu.hypervisor.grant_table import HOST_READ, HOST_WRITE, WRITERS, ActiveEntry, GrantTable
 from pvemu.memory.frames import PGT_WRITABLE
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
@@ -82,7 +83,7 @@ def acquire(granter: "Domain", ref: int, domid: int, *, readonly: bool, transiti
         entry = _acquire_transitive(granter, ref, domid, entry, is_new_use, readonly, transitive)
     elif is_new_use:
         table.set_status(ref, domid, readonly=readonly, mapping=False)
-        mfn = table.frame(ref)
+        mfn = table.machine_frame(ref)
         if not frames.get_page(mfn, granter.domid):
             table.reduce_status(ref, readonly=readonly)
             raise GrantRefused(GNTST_bad_page)
@@ -185,10 +186,11 @@ def _claim(caller: "Domain", domain: "Domain", side: Side, *, readonly: bool) ->
     hypervisor = caller.hypervisor
     if side.is_reference:
         grant = acquire(domain, side.number, caller.domid, readonly=readonly)
-    elif hypervisor.frames.get_page(side.number, domain.domid):
-        grant = Grant(side.number, 0, PAGE_SIZE)
     else:
-        raise GrantRefused(GNTST_bad_page)
+        mfn = machine_frame(domain, side.number)
+        if not hypervisor.frames.get_page(mfn, domain.domid):
+            raise GrantRefused(GNTST_bad_page)
+        grant = Grant(mfn, 0, PAGE_SIZE)
     if not readonly and hypervisor.page_types.get_page_type(grant.mfn, PGT_WRITABLE):
         if side.is_reference:
             release(domain, side.number, readonly=readonly)

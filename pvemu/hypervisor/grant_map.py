@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errors import GrantRefused
 from pvemu.abi.grant_table import (
+    GNTMAP_application_map,
+    GNTMAP_contains_pte,
     GNTMAP_device_map,
     GNTMAP_host_map,
     GNTMAP_readonly,
@@ -29,6 +31,7 @@ from pvemu.hypervisor.grant_table import (
     ActiveEntry,
     GrantTable,
 )
+from pvemu.hypervisor.hvm.grant_table import create_grant_p2m_mapping, replace_grant_p2m_mapping
 from pvemu.hypervisor.pv.grant_table import create_grant_host_mapping, replace_grant_host_mapping
 from pvemu.memory.frames import PGT_WRITABLE
 from pvemu.memory.ram import PAGE_SHIFT
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
 
 _KIND: Final = GNTMAP_device_map | GNTMAP_host_map
+#: What a translated domain can't ask for.
+_NOT_TRANSLATED: Final = GNTMAP_device_map | GNTMAP_application_map | GNTMAP_contains_pte
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ def map_grant_ref(
     increment = pin_increment(flags)
     if not increment:
         raise GrantRefused(GNTST_bad_gntref)
+    if local.is_translated and flags & _NOT_TRANSLATED:
+        raise GrantRefused(GNTST_general_error)
     granter = local.hypervisor.domains.get(domid)
     if granter is None:
         raise GrantRefused(GNTST_bad_domain)
@@ -121,7 +128,7 @@ def _pin(local: "Domain", granter: "Domain", ref: int, flags: int, increment: in
         table.unpin(ref, increment, readonly=readonly)
         raise GrantRefused(GNTST_general_error)
     table.set_status(ref, local.domid, readonly=readonly, mapping=True)
-    mfn = table.frame(ref)
+    mfn = table.machine_frame(ref)
     if not frames.get_page(mfn, granter.domid):
         table.reduce_status(ref, readonly=readonly)
         raise GrantRefused(GNTST_bad_page)
@@ -142,7 +149,8 @@ def _take(local: "Domain", granter: "Domain", host_addr: int, flags: int, mfn: i
                     raise GrantRefused(GNTST_general_error)
                 typed += 1
         if flags & GNTMAP_host_map:
-            create_grant_host_mapping(local, host_addr, mfn, flags)
+            create = create_grant_p2m_mapping if local.is_translated else create_grant_host_mapping
+            create(local, host_addr, mfn, flags)
     except GrantRefused:
         for _ in range(typed):
             types.put_page_type(mfn)
@@ -175,7 +183,8 @@ def unmap(local: "Domain", wanted: Unmap) -> None:
         raise GrantRefused(GNTST_bad_dev_addr)
     done = 0
     if wanted.host_addr and flags & GNTMAP_host_map:
-        replace_grant_host_mapping(local, wanted.host_addr, mfn, wanted.new_addr, flags)
+        replace = replace_grant_p2m_mapping if local.is_translated else replace_grant_host_mapping
+        replace(local, wanted.host_addr, mfn, wanted.new_addr, flags)
         done |= GNTMAP_host_map
     if wanted.dev_bus_addr and flags & GNTMAP_device_map:
         done |= GNTMAP_device_map
@@ -200,7 +209,7 @@ def _put(table: GrantTable, local: "Domain", ref: int, flags: int, mfn: int) -> 
 def release_mappings(domain: "Domain") -> None:
     """Drop all handles of a domain that dies (Xen: gnttab_release_mappings).
 
-    Host mappings hold their references in the domain's page tables, which give them back when they go.
+    Host mappings of a PV guest hold their references in its page tables, which give them back when they go.
     """
     maptrack, hypervisor = domain.grant_table.maptrack, domain.hypervisor
     for granter, mapping in maptrack.in_use():
@@ -212,6 +221,8 @@ def release_mappings(domain: "Domain") -> None:
         mfn = table.active[mapping.ref].mfn
         if device & GNTMAP_device_map:
             _put(table, domain, mapping.ref, device, mfn)
-        if host & GNTMAP_host_map:
+        if host & GNTMAP_host_map and domain.is_translated:
+            _put(table, domain, mapping.ref, host, mfn)
+        elif host & GNTMAP_host_map:
             table.unpin(mapping.ref, pin_increment(host), readonly=readonly)
     maptrack.clear()

@@ -18,6 +18,7 @@ from pvemu.abi.grant_table import (
     GTF_type_mask,
     GTF_writing,
 )
+from pvemu.hypervisor.gfn import machine_frame
 from pvemu.hypervisor.maptrack import Maptrack
 from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
@@ -74,6 +75,7 @@ class GrantTable:
     """The grant table of one domain.
 
     Attributes:
+        domain: whose table it is.
         version: 1 or 2, the form of its entries.
         frames: machine frames of its entries; status_frames: of its status words (version 2).
         active: the entries in use, by reference.
@@ -81,7 +83,7 @@ class GrantTable:
     """
 
     def __init__(self, domain: "Domain") -> None:
-        self._domain = domain
+        self.domain = domain
         self._hypervisor = domain.hypervisor
         ram = domain.hypervisor.ram
         self._u16, self._u32, self._u64 = ram.u16, ram.u32, ram.u64
@@ -135,7 +137,7 @@ class GrantTable:
         taken: list[int] = []
         try:
             for _ in range(number):
-                taken.append(self._hypervisor.allocate_shared_page(self._domain.domid))
+                taken.append(self._hypervisor.allocate_shared_page(self.domain.domid))
         except OutOfFrames:
             self._free(taken)
             return None
@@ -176,6 +178,10 @@ class GrantTable:
         """The frame number that an entry names now, in whatever form it grants it."""
         at = self.address(ref)
         return self._u32[(at >> 2) + 1] if self.version == 1 else self._u64[(at >> 3) + 1]
+
+    def machine_frame(self, ref: int) -> int:
+        """The machine frame that an entry names now; INVALID_MFN when the domain has none of that number."""
+        return machine_frame(self.domain, self.frame(ref))
 
     def set_frame(self, ref: int, mfn: int) -> None:
         """Write a frame number into an entry."""
@@ -251,3 +257,8 @@ class GrantTable:
 def status_frames_for(frames: int) -> int:
     """How many status frames so many frames of version 2 need."""
     return -(-(frames << _ENTRIES_SHIFT[2]) >> _STATUS_SHIFT) if frames else 0
+
+
+def frames_for_status(status_frames: int) -> int:
+    """How many frames of version 2 so many status frames are for."""
+    return -(-(status_frames << _STATUS_SHIFT) >> _ENTRIES_SHIFT[2])

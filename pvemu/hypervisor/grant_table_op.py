@@ -12,6 +12,7 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import GrantRefused, HypercallError
 from pvemu.abi.grant_table import (
     GNTST_bad_domain,
+    GNTST_bad_virt_addr,
     GNTST_general_error,
     GNTST_okay,
     GNTST_permission_denied,
@@ -36,6 +37,7 @@ from pvemu.abi.grant_table import (
 from pvemu.abi.structure import Structure
 from pvemu.abi.xen import DOMID_SELF
 from pvemu.hypervisor import grant_batch, grant_version
+from pvemu.hypervisor.gfn import frame_number
 from pvemu.hypervisor.grant_cache_flush import cache_flush
 from pvemu.hypervisor.grant_table import MAX_FRAMES, status_frames_for
 from pvemu.hypervisor.hypercall import Handler, made_hypercall
@@ -69,6 +71,8 @@ def make_grant_table_op(hypervisor: "Hypervisor") -> Handler:
                 frames = len(vcpu.domain.grant_table.frames)
                 memory.pack(argument + _SIZES, _SIZES_AND_STATUS, frames, MAX_FRAMES, GNTST_okay)
                 return 0
+        if vcpu.domain.is_hvm and command not in _HVM_COMMANDS:
+            raise HypercallError(Errno.ENOSYS)
         if command in commands:
             return commands[command](vcpu, command, argument, count)
         if count > _INT_MAX:
@@ -158,7 +162,9 @@ def _setup_table(vcpu: Vcpu, argument: int) -> int:
         )
         if too_few and not table.grow(op.nr_frames):
             raise GrantRefused(GNTST_general_error)
-        _tell_frames(vcpu, op.frame_list, table.frames[: op.nr_frames], vcpu.domain.word)
+        frames = [frame_number(table.domain, mfn) for mfn in table.frames[: op.nr_frames]]
+        if not _tell_frames(vcpu, op.frame_list, frames, vcpu.domain.word):
+            status = GNTST_bad_virt_addr
     except GrantRefused as refused:
         status = refused.status
     return _write_status(vcpu, gnttab_setup_table, argument, status)
@@ -172,7 +178,8 @@ def _get_status_frames(vcpu: Vcpu, argument: int) -> int:
         table = _any_domain(vcpu, op.dom).grant_table
         if op.nr_frames > len(table.status_frames):
             raise GrantRefused(GNTST_general_error)
-        _tell_frames(vcpu, op.frame_list, table.status_frames[: op.nr_frames], _FRAME_SIZE)
+        frames = [frame_number(table.domain, mfn) for mfn in table.status_frames[: op.nr_frames]]
+        _tell_frames(vcpu, op.frame_list, frames, _FRAME_SIZE)
     except GrantRefused as refused:
         status = refused.status
     return _write_status(vcpu, gnttab_get_status_frames, argument, status)
@@ -186,16 +193,18 @@ def _check_list(vcpu: Vcpu, listed: int, number: int, size: int) -> None:
         raise HypercallError(Errno.EFAULT)
 
 
-def _tell_frames(vcpu: Vcpu, listed: int, frames: list[int], size: int) -> None:
-    """Write a list of frames, as much of it as can be written.
+def _tell_frames(vcpu: Vcpu, listed: int, frames: list[int], size: int) -> bool:
+    """Write a list of frames, as much of it as can be written; False: something could not be.
 
-    A 32-bit guest is not told that something could not be (recorded: versions, no-list).
+    A 32-bit guest is not told that (recorded: versions, no-list).
     """
-    for index, mfn in enumerate(frames):
+    is_whole = True
+    for index, number in enumerate(frames):
         try:
-            vcpu.domain.memory.copy_to_guest(listed + index * size, mfn.to_bytes(size, "little"))
+            vcpu.domain.memory.write_word(listed + index * size, size, number)
         except GuestFault:
-            continue
+            is_whole = False
+    return is_whole or vcpu.domain.word == 4
 
 
 def _write_status(vcpu: Vcpu, structure: Structure, argument: int, status: int) -> int:
@@ -247,3 +256,16 @@ _COMMANDS: Final[dict[int, _Command]] = {
     GNTTABOP_get_version: _any_number(_get_version),
     GNTTABOP_swap_grant_ref: _batch(grant_batch.swap_grant_refs),
 }
+#: Those that an HVM guest has.
+_HVM_COMMANDS: Final = frozenset(
+    {
+        GNTTABOP_query_size,
+        GNTTABOP_setup_table,
+        GNTTABOP_set_version,
+        GNTTABOP_get_version,
+        GNTTABOP_copy,
+        GNTTABOP_map_grant_ref,
+        GNTTABOP_unmap_grant_ref,
+        GNTTABOP_swap_grant_ref,
+    }
+)

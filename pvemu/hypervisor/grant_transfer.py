@@ -1,8 +1,9 @@
 """Handing a frame over to another domain that has said it accepts one: GNTTABOP_transfer."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pvemu.abi.errors import GrantRefused
+from pvemu.abi.errors import GrantRefused, HypercallError
 from pvemu.abi.grant_table import (
     GNTST_bad_domain,
     GNTST_bad_page,
@@ -11,13 +12,15 @@ from pvemu.abi.grant_table import (
     GTF_transfer_committed,
     GTF_transfer_completed,
 )
+from pvemu.hypervisor.gfn import machine_frame
+from pvemu.hypervisor.hvm.physmap import add_page, remove_page
 from pvemu.memory.frames import NO_OWNER
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
 
 
-def transfer(giver: "Domain", mfn: int, domid: int, ref: int) -> None:
+def transfer(giver: "Domain", number: int, domid: int, ref: int) -> None:
     """Make a frame of one domain another's, with what it holds.
 
     The giver must use the frame for nothing. Once it is taken from him it does not come back: where it can't
@@ -28,9 +31,11 @@ def transfer(giver: "Domain", mfn: int, domid: int, ref: int) -> None:
             not said that he accepts a frame under this reference, or may have no more.
     """
     hypervisor = giver.hypervisor
-    frames = hypervisor.frames
+    frames, mfn = hypervisor.frames, machine_frame(giver, number)
     if mfn >= frames.number or frames.owner[mfn] != giver.domid or not _is_unused(giver, mfn):
         raise GrantRefused(GNTST_bad_page)
+    if giver.is_translated:
+        remove_page(giver, number, mfn)
     giver.pages -= 1
     frames.owner[mfn] = NO_OWNER
     hypervisor.flush_stale_tlb()
@@ -46,8 +51,12 @@ def transfer(giver: "Domain", mfn: int, domid: int, ref: int) -> None:
     taker.pages += 1
     frames.assign(mfn, taker.domid)
     table = taker.grant_table
-    hypervisor.m2p.set(mfn, table.frame(ref) & 0xFFFFFFFF)
-    table.set_frame(ref, mfn)
+    if taker.is_translated:
+        with suppress(HypercallError):
+            add_page(taker, table.frame(ref), mfn)
+    else:
+        hypervisor.m2p.set(mfn, table.frame(ref) & 0xFFFFFFFF)
+        table.set_frame(ref, mfn)
     table.set_header(ref, table.flags(ref) | GTF_transfer_completed, table.domid(ref))
 
 

@@ -12,6 +12,8 @@ from pvemu.abi.grant_table import (
     GTF_type_mask,
     GTF_writing,
 )
+from pvemu.hypervisor.gfn import INVALID_MFN, frame_number
+from pvemu.hypervisor.hvm.physmap import remove_page
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -40,6 +42,8 @@ def set_version(domain: "Domain", version: int) -> None:
     elif not table.add_status_frames(len(table.frames)):
         raise HypercallError(Errno.ENOMEM)
     kept = [_reserved(table, ref) for ref in range(GNTTAB_NR_RESERVED_ENTRIES)]
+    if version == 1 and domain.is_translated:
+        _unmap_status_frames(domain)
     if version == 1 and not table.drop_status_frames():
         raise HypercallError(Errno.EBUSY)
     for mfn in table.frames:
@@ -51,6 +55,15 @@ def set_version(domain: "Domain", version: int) -> None:
             flags &= ~_IN_USE
         table.set_frame(ref, frame)
         table.set_header(ref, flags, domid)
+
+
+def _unmap_status_frames(domain: "Domain") -> None:
+    """They are about to be freed, so no gfn may be one of them."""
+    for mfn in domain.grant_table.status_frames:
+        gfn = frame_number(domain, mfn)
+        if gfn != INVALID_MFN:
+            remove_page(domain, gfn, mfn)
+    domain.hypervisor.flush_stale_tlb()
 
 
 def _check_representable(table: "GrantTable") -> None:

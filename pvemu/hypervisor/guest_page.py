@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
+from pvemu.hypervisor.gfn import machine_frame
 from pvemu.memory.frames import PGT_WRITABLE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
 
 
-def get_guest_page(domain: "Domain", mfn: int) -> int:
-    """Take a frame of the domain to write into, and return it; raises HypercallError(EINVAL)."""
+def get_guest_page(domain: "Domain", number: int) -> int:
+    """Take a frame that the domain names to write into, and return it; raises HypercallError(EINVAL)."""
+    mfn = machine_frame(domain, number)
     if domain.hypervisor.page_types.get_page_and_type(mfn, domain, PGT_WRITABLE):
         raise HypercallError(Errno.EINVAL)
     domain.hypervisor.before_write(mfn)

@@ -1,6 +1,7 @@
-"""The hvm_op hypercall, as a PV guest finds it: all but the time is about guests of another kind.
+"""The hvm_op hypercall: the parameters of HVM guests, and what else only they can ask for.
 
-Answers: golden pv32-*, family hvm_op; recorded: other_guests.
+A PV guest can call it, but all except the time is about guests of the other kind. Answers to PV guests:
+golden pv32-*, family hvm_op; recorded: other_guests.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pvemu.abi.hvm_op import (
     HVMOP_set_evtchn_upcall_vector,
     HVMOP_set_param,
     HVMOP_xentrace,
+    xen_hvm_evtchn_upcall_vector,
     xen_hvm_get_mem_type,
     xen_hvm_get_time,
     xen_hvm_pagetable_dying,
@@ -27,11 +29,17 @@ from pvemu.abi.hvm_op import (
     xen_hvm_xentrace,
 )
 from pvemu.abi.structure import Structure
+from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.hvm.parameters import get_parameter, set_parameter
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
 _EVENT_MASK: Final = 0xF000
 _MOST_EXTRA: Final = 28
+#: What a gfn can be (hvmmem_type_t): HVMMEM_ram_rw, HVMMEM_ram_ro, HVMMEM_mmio_dm.
+_MEMORY, _READ_ONLY, _DEVICE = range(3)
+#: Vectors below are not for interrupts.
+_LEAST_VECTOR: Final = 0x10
 
 
 def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
@@ -43,23 +51,74 @@ def _refuse(errno: Errno) -> HypercallError:
     return HypercallError(errno)
 
 
-def _names_a_domain(vcpu: Vcpu, domid: int) -> bool:
-    return vcpu.domain.is_self(domid) or domid in vcpu.domain.hypervisor.domains
-
-
-def _param(vcpu: Vcpu, argument: int) -> int:
-    """A parameter of a guest: -EINVAL, for it is no HVM guest."""
-    op = _read(vcpu, xen_hvm_param, argument)
-    if op.index < HVM_NR_PARAMS and not _names_a_domain(vcpu, op.domid):
+def _find(vcpu: Vcpu, domid: int) -> Domain:
+    """The domain of a number; raises HypercallError(ESRCH)."""
+    found = vcpu.domain if vcpu.domain.is_self(domid) else vcpu.domain.hypervisor.domains.get(domid)
+    if found is None:
         raise _refuse(Errno.ESRCH)
-    raise _refuse(Errno.EINVAL)
+    return found
+
+
+def _param(vcpu: Vcpu, argument: int) -> tuple[Any, Domain]:
+    """The structure of a request about a parameter, and the domain.
+
+    Raises:
+        HypercallError: EINVAL, no such parameter, or no HVM guest; ESRCH.
+    """
+    op = _read(vcpu, xen_hvm_param, argument)
+    if op.index >= HVM_NR_PARAMS:
+        raise _refuse(Errno.EINVAL)
+    domain = _find(vcpu, op.domid)
+    if not domain.is_hvm:
+        raise _refuse(Errno.EINVAL)
+    return op, domain
+
+
+def _set_param(vcpu: Vcpu, argument: int) -> int:
+    op, domain = _param(vcpu, argument)
+    set_parameter(vcpu, domain, op.index, op.value)
+    return 0
+
+
+def _get_param(vcpu: Vcpu, argument: int) -> int:
+    op, domain = _param(vcpu, argument)
+    op.value = get_parameter(vcpu, domain, op.index)
+    vcpu.domain.memory.copy_to_guest(argument, xen_hvm_param.pack(vcpu.domain.word, **vars(op)))
+    return 0
+
+
+def _set_evtchn_upcall_vector(vcpu: Vcpu, argument: int) -> int:
+    """Have a vCPU told of events by a vector of its own; the first one comes at once."""
+    domain = vcpu.domain
+    if not domain.is_hvm:
+        raise _refuse(Errno.EINVAL)
+    op = _read(vcpu, xen_hvm_evtchn_upcall_vector, argument)
+    if op.vector < _LEAST_VECTOR:
+        raise _refuse(Errno.EINVAL)
+    if op.vcpu >= len(domain.vcpus):
+        raise _refuse(Errno.ENOENT)
+    told = domain.vcpus[op.vcpu]
+    told.hvm_state.callback_vector = op.vector
+    domain.hvm_state.upcalls.tell(told)
+    return 0
+
+
+def _flush_tlbs(vcpu: Vcpu, argument: int) -> int:
+    if argument or not vcpu.domain.is_hvm:
+        raise _refuse(Errno.EINVAL)
+    vcpu.domain.hvm_state.paging.root_changed(vcpu)
+    return 0
 
 
 def _pagetable_dying(vcpu: Vcpu, argument: int) -> int:
+    """A hint that helps shadow paging; ours does without."""
     op = _read(vcpu, xen_hvm_pagetable_dying, argument)
-    if not _names_a_domain(vcpu, op.domid):
-        raise _refuse(Errno.ESRCH)
-    raise _refuse(Errno.EINVAL if vcpu.domain.is_self(op.domid) else Errno.EOPNOTSUPP)
+    domain = _find(vcpu, op.domid)
+    if domain is not vcpu.domain:
+        raise _refuse(Errno.EOPNOTSUPP)
+    if not domain.is_hvm or domain.hvm_state.paging.has_guest_cr3:
+        raise _refuse(Errno.EINVAL)
+    return 0
 
 
 def _get_time(vcpu: Vcpu, argument: int) -> int:
@@ -77,9 +136,22 @@ def _xentrace(vcpu: Vcpu, argument: int) -> int:
 
 
 def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
-    """-ESRCH for every domain: real Xen 4.17 finds only those with hardware virtualisation here."""
-    _read(vcpu, xen_hvm_get_mem_type, argument)
-    raise _refuse(Errno.ESRCH)
+    """What a gfn is: memory, memory that can't be written, or nothing.
+
+    -ESRCH for whatever a PV guest asks: real Xen 4.17 finds only HVM guests here.
+    """
+    op = _read(vcpu, xen_hvm_get_mem_type, argument)
+    if not vcpu.domain.is_hvm:
+        raise _refuse(Errno.ESRCH)
+    domain = _find(vcpu, op.domid)
+    if domain is not vcpu.domain:
+        raise _refuse(Errno.EPERM)
+    if domain.p2m.get(op.pfn) is None:
+        op.mem_type = _DEVICE
+    else:
+        op.mem_type = _MEMORY if domain.p2m.is_writable(op.pfn) else _READ_ONLY
+    vcpu.domain.memory.copy_to_guest(argument, xen_hvm_get_mem_type.pack(vcpu.domain.word, **vars(op)))
+    return 0
 
 
 def _guest_request(_vcpu: Vcpu, argument: int) -> int:
@@ -94,14 +166,14 @@ def _answer(errno: Errno) -> Callable[[Vcpu, int], int]:
 
 
 _COMMANDS: Final[dict[int, Callable[[Vcpu, int], int]]] = {
-    HVMOP_set_param: _param,
-    HVMOP_get_param: _param,
-    HVMOP_flush_tlbs: _answer(Errno.EINVAL),
+    HVMOP_set_param: _set_param,
+    HVMOP_get_param: _get_param,
+    HVMOP_flush_tlbs: _flush_tlbs,
     HVMOP_pagetable_dying: _pagetable_dying,
     HVMOP_get_time: _get_time,
     HVMOP_xentrace: _xentrace,
     HVMOP_get_mem_type: _get_mem_type,
-    HVMOP_set_evtchn_upcall_vector: _answer(Errno.EINVAL),
+    HVMOP_set_evtchn_upcall_vector: _set_evtchn_upcall_vector,
     HVMOP_guest_request_vm_event: _guest_request,
     HVMOP_altp2m: _answer(Errno.EOPNOTSUPP),
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.abi.errno import Errno
-from pvemu.abi.hypercalls import BY_NAME
+from pvemu.abi.hypercalls import BY_NAME, PV32, Argument
 from pvemu.cpu import layout
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -56,6 +56,11 @@ _SHAPES: Final[Mapping[tuple[int, ...], Callable[[Handler], Entry]]] = {
 }
 #: Where each of the five words lies in the sequence that those functions index.
 ARGUMENT_INDEXES: Final = (_EBX, _ECX, _EDX, _ESI, _EDI)
+#: The same for a 64-bit guest, among 64-bit words: each argument takes one register, the last two R10 and R8.
+LONG_ARGUMENT_INDEXES: Final = (layout.RDI, layout.RSI, layout.RDX, 10, 8)
+#: What counts of a register for an argument of 32 bits, and for any other.
+_ARGUMENT_MASKS: Final = {"u32": 0xFFFFFFFF}
+_WHOLE: Final = (1 << 64) - 1
 
 
 def hypercall(name: str) -> Callable[[Handler], Handler]:
@@ -79,16 +84,35 @@ def made_hypercall(name: str) -> Callable[[Maker], Maker]:
     return bind
 
 
-def table(hypervisor: "Hypervisor", word: int = 4) -> dict[int, Entry]:
-    """The entries that PV guests whose long has `word` bytes can call on a machine, by number."""
-    kind = "pv32" if word == 4 else "pv64"
+def table(
+    hypervisor: "Hypervisor", guest: str = PV32, word: int = 4, *, instead: Mapping[str, Handler] | None = None
+) -> dict[int, Entry]:
+    """The entries that guests of a kind can call on a machine, by number.
+
+    Args:
+        guest: the kind, as the table of hypercalls names it.
+        word: bytes of a long where the call is made. Arguments are then found at ARGUMENT_INDEXES of 32-bit
+            words, or at LONG_ARGUMENT_INDEXES of 64-bit ones.
+        instead: by name, handlers that take the place of others.
+    """
     entries: dict[int, Entry] = {}
     for name, make in _MAKERS.items():
         row = BY_NAME[name]
-        if kind in row.guests:
-            shape = tuple(argument.registers(word) for argument in row.signature(word))
-            entries[row.number] = _SHAPES[shape](make(hypervisor))
+        if guest in row.guests:
+            handler = (instead or {}).get(name) or make(hypervisor)
+            signature = row.signature(word)
+            if word == 8:
+                entries[row.number] = _long_entry(handler, signature)
+            else:
+                shape = tuple(argument.registers(word) for argument in signature)
+                entries[row.number] = _SHAPES[shape](handler)
     return entries
+
+
+def _long_entry(handler: Handler, signature: Sequence[Argument]) -> Entry:
+    masks = (_ARGUMENT_MASKS.get(argument.type, _WHOLE) for argument in signature)
+    places = tuple(zip(LONG_ARGUMENT_INDEXES, masks, strict=False))
+    return lambda vcpu, words: handler(vcpu, *[words[index] & mask for index, mask in places])
 
 
 def supported() -> list[str]:
@@ -97,10 +121,10 @@ def supported() -> list[str]:
 
 
 class PackedWords(dict[int, int]):
-    """Five argument words of a multicall entry, indexed as the registers are."""
+    """Argument words of a multicall entry, indexed as the registers are."""
 
-    def __init__(self, words: Sequence[int]) -> None:
-        super().__init__(zip(ARGUMENT_INDEXES, words, strict=False))
+    def __init__(self, words: Sequence[int], indexes: Sequence[int] = ARGUMENT_INDEXES) -> None:
+        super().__init__(zip(indexes, words, strict=False))
 
 
 def signed(word: int) -> int:

@@ -7,15 +7,14 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import XENMEM_exchange, xen_memory_exchange
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.gfn import machine_frame
+from pvemu.hypervisor.hvm.physmap import add_page, remove_page
 from pvemu.hypervisor.physmap import address_bits, any_domain, frame_limit, max_order
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.guest import GuestFault
 from pvemu.memory.heap import OutOfFrames
 
-_DONE: Final = xen_memory_exchange.offset("nr_exchanged", 4)
-_LONG_MAX: Final = (1 << 32) - 1
-#: The processor takes the count of a shift modulo this mask and one, and so do Xen's checks of the orders.
-_SHIFT_MASK: Final = 31
+#: The processor takes the count of a shift modulo the bits of a word, and so do Xen's checks of the orders.
+_SHIFT_MASK: Final = {4: 31, 8: 63}
 #: A chunk's extents must fit in the two pages in which Xen translates a 32-bit guest's arguments.
 _MOST_APART: Final = 9
 
@@ -42,31 +41,34 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
     first = done
     while done + per_chunk <= given.nr_extents:
         if done != first and vcpu.domain.hypervisor.preempt_due():
-            memory.write_u32(argument + _DONE, done)
+            memory.write_word(argument + xen_memory_exchange.offset("nr_exchanged", word), word, done)
             raise Continuation(XENMEM_exchange, argument)
         vcpu.domain.hypervisor.charge(REQUEST_COST * per_chunk << given.extent_order)
         _exchange_chunk(vcpu, domain, given, wanted, done, per_chunk)
         done += per_chunk
-    memory.write_u32(argument + _DONE, given.nr_extents)
+    at = argument + xen_memory_exchange.offset("nr_exchanged", word)
+    memory.write_word(at, word, given.nr_extents)
     return 0
 
 
 def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
     """What real Xen finds wrong with a request of a 32-bit guest, in its order (recorded: requests)."""
-    given_order, wanted_order = given.extent_order & _SHIFT_MASK, wanted.extent_order & _SHIFT_MASK
+    word = vcpu.domain.word
+    shift_mask, longest = _SHIFT_MASK[word], (1 << 8 * word) - 1
+    given_order, wanted_order = given.extent_order & shift_mask, wanted.extent_order & shift_mask
     apart = wanted.extent_order - given.extent_order
     if (
         request.nr_exchanged > given.nr_extents
-        or (apart > 0 and request.nr_exchanged % (1 << (apart & _SHIFT_MASK)))
-        or given.nr_extents > _LONG_MAX >> given_order
-        or wanted.nr_extents > _LONG_MAX >> wanted_order
+        or (apart > 0 and request.nr_exchanged % (1 << (apart & shift_mask)))
+        or given.nr_extents > longest >> given_order
+        or wanted.nr_extents > longest >> wanted_order
         or given.nr_extents << given_order != wanted.nr_extents << wanted_order
     ):
         raise HypercallError(Errno.EINVAL)
     for extents in (given, wanted):
-        if not vcpu.domain.memory.range_okay(extents.extent_start, extents.nr_extents * 4):
+        if not vcpu.domain.memory.range_okay(extents.extent_start, extents.nr_extents * word):
             raise HypercallError(Errno.EFAULT)
-    if abs(apart) & _SHIFT_MASK > _MOST_APART:
+    if word == 4 and abs(apart) & shift_mask > _MOST_APART:
         raise HypercallError(Errno.E2BIG)
     if max(given.extent_order, wanted.extent_order) > max_order(vcpu.domain):
         raise HypercallError(Errno.EPERM)
@@ -75,18 +77,19 @@ def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
 
 
 def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: int, per_chunk: int) -> None:
-    memory, hypervisor = vcpu.domain.memory, domain.hypervisor
+    memory, word, hypervisor = vcpu.domain.memory, vcpu.domain.word, domain.hypervisor
     frames, types = hypervisor.frames, hypervisor.page_types
-    old: list[int] = []
+    numbers: list[int] = []
     for extent in range(done, done + per_chunk):
-        first = memory.read_u32(given.extent_start + extent * 4)
-        old.extend(range(first, first + (1 << given.extent_order)))
+        first = memory.read_word(given.extent_start + extent * word, word)
+        numbers.extend(range(first, first + (1 << given.extent_order)))
+    old = [machine_frame(domain, number) for number in numbers]
     if len(set(old)) != len(old) or not all(_is_unused(domain, mfn) for mfn in old):
         raise HypercallError(Errno.EINVAL)
     number = len(old) >> wanted.extent_order
     # Both lists of a 32-bit guest are read before anything is exchanged.
-    out = wanted.extent_start + ((done << given.extent_order) >> wanted.extent_order) * 4
-    pfns = [memory.read_u32(out + index * 4) for index in range(number)]
+    out = wanted.extent_start + ((done << given.extent_order) >> wanted.extent_order) * word
+    pfns = [memory.read_word(out + index * word, word) for index in range(number)]
     new: list[int] = []
     below = frame_limit(address_bits(wanted.mem_flags))
     try:
@@ -98,19 +101,25 @@ def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: i
                 hypervisor.heap.free(mfn + page)
         raise HypercallError(Errno.ENOMEM) from none_left
     domain.pages += len(old)
-    for mfn in old:
+    for gfn, mfn in zip(numbers, old, strict=True):
+        if domain.is_translated:
+            remove_page(domain, gfn, mfn)
         frames.allocated[mfn] = 0
         types.put_page(mfn)
-    fault: GuestFault | None = None
+    failure: HypercallError | None = None
     for index, (mfn, pfn) in enumerate(zip(new, pfns, strict=True)):
-        for page in range(1 << wanted.extent_order):
-            hypervisor.m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
         try:
-            memory.write_u32(out + index * 4, mfn)
-        except GuestFault as failed:
-            fault = failed
-    if fault is not None:
-        raise fault
+            for page in range(1 << wanted.extent_order):
+                if domain.is_translated:
+                    add_page(domain, pfn + page, mfn + page)
+                else:
+                    hypervisor.m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
+            if not domain.is_translated:
+                memory.write_word(out + index * word, word, mfn)
+        except HypercallError as failed:
+            failure = failed
+    if failure is not None:
+        raise failure
 
 
 def _is_unused(domain: Domain, mfn: int) -> bool:

@@ -11,7 +11,9 @@ from pvemu.abi.arch_x86 import MACH2PHYS_VIRT_START_PAE
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import (
+    XENMEM_acquire_resource,
     XENMEM_add_to_physmap,
+    XENMEM_add_to_physmap_batch,
     XENMEM_current_reservation,
     XENMEM_decrease_reservation,
     XENMEM_exchange,
@@ -28,18 +30,18 @@ from pvemu.abi.memory import (
     XENMEM_memory_map,
     XENMEM_populate_physmap,
     XENMEM_remove_from_physmap,
-    xen_add_to_physmap,
     xen_machphys_mapping,
     xen_machphys_mfn_list,
     xen_memory_domain,
     xen_memory_map,
     xen_memory_reservation,
-    xen_remove_from_physmap,
 )
 from pvemu.abi.structure import Structure
 from pvemu.abi.xen import shared_info
+from pvemu.hypervisor import memory_physmap
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.hvm.physmap import add_page, guest_remove_page
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
 from pvemu.hypervisor.physmap import (
@@ -51,7 +53,6 @@ from pvemu.hypervisor.physmap import (
     release_frame,
 )
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_SHIFT
 
 _EXTENT_SHIFT: Final = 6
@@ -75,7 +76,9 @@ def memory_op(vcpu: Vcpu, command: int, argument: int) -> int:
     start, operation = command >> _EXTENT_SHIFT, command & _COMMAND_MASK
     if operation in _ON_EXTENTS:
         return _reservation(vcpu, operation, start, argument)
-    if operation not in _OTHERS:
+    if operation in _RESUMED:
+        return _RESUMED[operation](vcpu, start, argument)
+    if operation not in _OTHERS or (vcpu.domain.is_translated and operation in _OF_MACHINE_FRAMES):
         raise HypercallError(Errno.ENOSYS)
     if start:
         raise HypercallError(Errno.EINVAL)
@@ -95,7 +98,7 @@ def _write(vcpu: Vcpu, structure: Structure, argument: int, **values: int) -> No
 
 
 def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
-    memory = vcpu.domain.memory
+    memory, word = vcpu.domain.memory, vcpu.domain.word
     try:
         request = _read(vcpu, xen_memory_reservation, argument)
         domain = any_domain(vcpu, request.domid)
@@ -105,7 +108,7 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     if extents > _MOST_EXTENTS or start >= extents:
         return start
     # No list is fine for increase_reservation alone; for the others page 0 is read, which usually fails.
-    in_range = memory.range_okay(listed, extents * 4)
+    in_range = memory.range_okay(listed, extents * word)
     if request.extent_order > max_order(vcpu.domain) or not in_range:
         return start
     hypervisor = domain.hypervisor
@@ -117,9 +120,9 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
             raise Continuation(operation | index << _EXTENT_SHIFT, argument)
         hypervisor.charge(REQUEST_COST << request.extent_order)
         try:
-            if not _ON_EXTENTS[operation](vcpu, domain, listed + index * 4, request):
+            if not _ON_EXTENTS[operation](vcpu, domain, listed + index * word, request):
                 return index
-        except GuestFault:
+        except HypercallError:
             return index
     return int(extents)
 
@@ -129,28 +132,38 @@ def _frame_limit(request: Any) -> int | None:
 
 
 def _increase(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
+    """More frames; a translated domain is not told which, and has them at no gfn."""
     mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
     if mfn is None:
         return False
-    if request.extent_start:
-        vcpu.domain.memory.write_u32(at, mfn)
+    if request.extent_start and not domain.is_translated:
+        vcpu.domain.memory.write_word(at, vcpu.domain.word, mfn)
     return True
 
 
 def _decrease(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
-    first = vcpu.domain.memory.read_u32(at)
-    return all(release_frame(domain, first + page) for page in range(1 << request.extent_order))
+    first = vcpu.domain.memory.read_word(at, vcpu.domain.word)
+    if not domain.is_translated:
+        return all(release_frame(domain, first + page) for page in range(1 << request.extent_order))
+    for page in range(1 << request.extent_order):
+        guest_remove_page(domain, first + page)
+    return True
 
 
 def _populate(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
-    memory, m2p = vcpu.domain.memory, domain.hypervisor.m2p
-    pfn = memory.read_u32(at)
+    memory, word, m2p = vcpu.domain.memory, vcpu.domain.word, domain.hypervisor.m2p
+    pfn = memory.read_word(at, word)
     mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
     if mfn is None:
         return False
     for page in range(1 << request.extent_order):
-        m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
-    memory.write_u32(at, mfn)
+        if domain.is_translated:
+            add_page(domain, pfn + page, mfn + page)
+        else:
+            m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
+    if not domain.is_translated or word == 4:
+        # Real Xen writes the lists of 32-bit guests back even when nothing in them has changed.
+        memory.write_word(at, word, pfn if domain.is_translated else mfn)
     return True
 
 
@@ -177,8 +190,10 @@ def _maximum_reservation(vcpu: Vcpu, argument: int) -> int:
 
 
 def _maximum_gpfn(vcpu: Vcpu, argument: int) -> int:
-    """The guest itself says how many pfns it has, in its shared_info."""
+    """A PV guest itself says how many pfns it has, in its shared_info."""
     domain = any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid)
+    if domain.is_translated:
+        return domain.p2m.highest
     pages = domain.hypervisor.ram.u32[domain.shared_info + _MAX_PFN >> 2]
     return max(pages, 1) - 1
 
@@ -198,17 +213,25 @@ def _machphys_mapping(vcpu: Vcpu, argument: int) -> int:
 def _machphys_mfn_list(vcpu: Vcpu, argument: int) -> int:
     """The first frame of each 2 MiB of the machine-to-physical map."""
     request = _read(vcpu, xen_machphys_mfn_list, argument)
-    m2p = vcpu.domain.hypervisor.m2p
+    m2p, word = vcpu.domain.hypervisor.m2p, vcpu.domain.word
     number = min(request.max_extents, m2p.pages)
     for page in range(number):
-        vcpu.domain.memory.write_u32(request.extent_start + page * 4, m2p.first + page * 512)
-    vcpu.domain.memory.write_u32(argument + xen_machphys_mfn_list.offset("nr_extents", 4), number)
+        vcpu.domain.memory.write_word(request.extent_start + page * word, word, m2p.first + page * 512)
+    vcpu.domain.memory.write_u32(argument + xen_machphys_mfn_list.offset("nr_extents", word), number)
     return 0
 
 
-def _memory_map(_vcpu: Vcpu, _argument: int) -> int:
-    """A PV guest has a map only if its toolstack gave it one, which ours does not."""
-    raise HypercallError(Errno.ENOSYS)
+def _memory_map(vcpu: Vcpu, argument: int) -> int:
+    """The map that the toolstack gave the guest: ours gives an HVM guest one, and a PV guest none."""
+    domain = vcpu.domain
+    if not domain.is_hvm:
+        raise HypercallError(Errno.ENOSYS)
+    request = _read(vcpu, xen_memory_map, argument)
+    entries = domain.hvm_state.memory_map[: request.nr_entries]
+    raw = b"".join(_E820_ENTRY.pack(*entry) for entry in entries)
+    domain.memory.copy_to_guest(request.buffer, raw)
+    domain.memory.write_u32(argument, len(entries))
+    return 0
 
 
 def _machine_memory_map(vcpu: Vcpu, argument: int) -> int:
@@ -231,17 +254,9 @@ def _machine_memory_map(vcpu: Vcpu, argument: int) -> int:
     return 0
 
 
-def _only_translated(structure: Structure) -> Callable[[Vcpu, int], int]:
-    """A command for guests whose physmap the hypervisor keeps: -EACCES for a PV guest."""
-
-    def refuse(vcpu: Vcpu, argument: int) -> int:
-        request = _read(vcpu, structure, argument)
-        caller = vcpu.domain
-        if not caller.is_self(request.domid) and request.domid not in caller.hypervisor.domains:
-            raise HypercallError(Errno.ESRCH)
-        raise HypercallError(Errno.EACCES)
-
-    return refuse
+def _acquire_resource(vcpu: Vcpu, _start: int, _argument: int) -> int:
+    """Mapping what belongs to another domain: real Xen lets no translated guest do that, but domain 0."""
+    raise HypercallError(Errno.EACCES if vcpu.domain.is_translated else Errno.ENOSYS)
 
 
 def _nothing_shared(_vcpu: Vcpu, _argument: int) -> int:
@@ -258,9 +273,16 @@ _OTHERS: Final[dict[int, Callable[[Vcpu, int], int]]] = {
     XENMEM_machphys_compat_mfn_list: _machphys_mfn_list,
     XENMEM_memory_map: _memory_map,
     XENMEM_machine_memory_map: _machine_memory_map,
-    XENMEM_add_to_physmap: _only_translated(xen_add_to_physmap),
-    XENMEM_remove_from_physmap: _only_translated(xen_remove_from_physmap),
+    XENMEM_remove_from_physmap: memory_physmap.remove,
     XENMEM_exchange: exchange,
     XENMEM_get_sharing_freed_pages: _nothing_shared,
     XENMEM_get_sharing_shared_pages: _nothing_shared,
 }
+#: Commands that go on where they were stopped, at what the upper bits of the command say.
+_RESUMED: Final[dict[int, Callable[[Vcpu, int, int], int]]] = {
+    XENMEM_add_to_physmap: memory_physmap.add,
+    XENMEM_add_to_physmap_batch: memory_physmap.add_batch,
+    XENMEM_acquire_resource: _acquire_resource,
+}
+#: Commands that no translated guest has.
+_OF_MACHINE_FRAMES: Final = frozenset({XENMEM_machine_memory_map, XENMEM_machphys_mapping})

@@ -295,10 +295,13 @@ _PRIVILEGED: Final = frozenset({PHYSDEVOP_pci_mmcfg_reserved, PHYSDEVOP_dbgp_op}
 
 @hypercall("physdev_op")
 def physdev_op(vcpu: Vcpu, command: int, argument: int) -> int:
-    """Carry out one PHYSDEVOP_* command. PHYSDEVOP_map_pirq writes its structure back even when it fails."""
-    if command == PHYSDEVOP_IRQ_UNMASK_NOTIFY:
+    """Carry out one PHYSDEVOP_* command. PHYSDEVOP_map_pirq writes its structure back even when it fails.
+
+    An HVM guest has none of them: its interrupts don't come as event channels.
+    """
+    if command == PHYSDEVOP_IRQ_UNMASK_NOTIFY and not vcpu.domain.is_hvm:
         return 0
-    if command not in _COMMANDS:
+    if command not in _COMMANDS or vcpu.domain.is_hvm:
         raise _refuse(Errno.ENOSYS)
     if command in _PRIVILEGED:
         _check_privilege(vcpu)

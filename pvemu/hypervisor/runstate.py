@@ -17,8 +17,8 @@ from pvemu.memory.guest import GuestFault
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
 
-#: state, state_entry_time, time[4], as a 32-bit guest lays them out.
-_INFO: Final = struct.Struct("<iQ4Q")
+#: state, state_entry_time, time[4], by the bytes of a long.
+_INFO: Final = {4: struct.Struct("<iQ4Q"), 8: struct.Struct("<i4xQ4Q")}
 
 
 class Runstate:
@@ -59,11 +59,15 @@ def settle_runstate(vcpu: "Vcpu", *, leaves_processor: bool = False) -> None:
     runstate.change(state, vcpu.domain.hypervisor.system_time())
 
 
-def pack_runstate(vcpu: "Vcpu", *, exact: bool) -> bytes:
-    """The vCPU's vcpu_runstate_info; exact: up to this moment, not only up to the last change."""
+def pack_runstate(vcpu: "Vcpu", word: int, *, exact: bool) -> bytes:
+    """The vCPU's vcpu_runstate_info; exact: up to this moment, not only up to the last change.
+
+    Args:
+        word: bytes of a long in its layout.
+    """
     runstate = vcpu.runstate
     times = runstate.until(vcpu.domain.hypervisor.system_time()) if exact else runstate.times
-    return _INFO.pack(runstate.state, runstate.entered, *times)
+    return _INFO[word].pack(runstate.state, runstate.entered, *times)
 
 
 def update_runstate_area(vcpu: "Vcpu") -> None:
@@ -72,8 +76,9 @@ def update_runstate_area(vcpu: "Vcpu") -> None:
     With VMASST_TYPE_runstate_update_flag the time of the last change carries XEN_RUNSTATE_UPDATE meanwhile.
     Nobody sees that here, for no other processor looks on; what stays is the finished copy.
     """
-    memory = vcpu.domain.memory
+    domain = vcpu.domain
     try:
-        memory.copy_to_guest(vcpu.runstate_area, pack_runstate(vcpu, exact=False))
+        packed = pack_runstate(vcpu, domain.shared_info_word, exact=False)
+        domain.memory.copy_to_guest(vcpu.runstate_area, packed)
     except GuestFault:
         return

@@ -21,6 +21,7 @@ from pvemu.abi.sched import (
 )
 from pvemu.abi.structure import Structure
 from pvemu.hypervisor.event_ports import State, channel
+from pvemu.hypervisor.hvm.pending import events_need_delivery
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.bounce import upcall_due
 from pvemu.hypervisor.upcall import ANY_PORT, start_polling
@@ -40,6 +41,11 @@ def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
     return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
 
 
+def _has_reason_to_run(vcpu: Vcpu) -> bool:
+    """Whether an event is to be delivered at once (Xen: local_events_need_delivery)."""
+    return events_need_delivery(vcpu) if vcpu.domain.is_hvm else upcall_due(vcpu)
+
+
 def _yield(vcpu: Vcpu, _argument: int) -> int:
     vcpu.has_yielded = True
     vcpu.domain.hypervisor.reschedule()
@@ -50,7 +56,7 @@ def _block(vcpu: Vcpu, _argument: int) -> int:
     """Unmask upcalls and sleep, unless one is pending already."""
     hypervisor = vcpu.domain.hypervisor
     hypervisor.ram.u8[vcpu.info + 1] = 0
-    if not hypervisor.ram.u8[vcpu.info]:
+    if not _has_reason_to_run(vcpu):
         vcpu.blocked = True
         hypervisor.reschedule()
     return 0
@@ -68,7 +74,7 @@ def _poll(vcpu: Vcpu, argument: int) -> int:
         raise HypercallError(Errno.EINVAL)
     if request.nr_ports and not domain.memory.range_okay(request.ports, request.nr_ports * _PORT_SIZE):
         raise HypercallError(Errno.EFAULT)
-    if upcall_due(vcpu):
+    if _has_reason_to_run(vcpu):
         return 0
     port = ANY_PORT
     for index in range(request.nr_ports):

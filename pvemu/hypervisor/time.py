@@ -6,6 +6,7 @@ A guest computes system time from the TSC and the numbers in its vcpu_time_info 
 import struct
 from typing import TYPE_CHECKING, Final
 
+from pvemu.abi.word import WORDS
 from pvemu.abi.xen import shared_info, vcpu_info
 from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.hypervisor.vcpu import Vcpu
@@ -23,8 +24,9 @@ _TIME_SIZE: Final = 32
 #: tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags.
 _FIELDS: Final = struct.Struct("<QQIbB")
 _FIELDS_OFFSET: Final = 8
-_WALLCLOCK: Final = shared_info.offset("wc_version", 4)
-_WALLCLOCK_HIGH: Final = shared_info.offset("arch.wc_sec_hi", 4)
+#: By the bytes of a long: where the wallclock is, and the upper half of its seconds.
+_WALLCLOCK: Final = {word: shared_info.offset("wc_version", word) for word in WORDS}
+_WALLCLOCK_HIGH: Final = {4: shared_info.offset("arch.wc_sec_hi", 4), 8: shared_info.offset("wc_sec_hi", 8)}
 
 
 def _scale() -> tuple[int, int]:
@@ -43,12 +45,15 @@ _MULTIPLIER, _SHIFT = _scale()
 def update_time(vcpu: Vcpu, now: int) -> None:
     """Write the current cycle and system time into the vCPU's vcpu_time_info; its version moves by 2.
 
+    The cycle is what the guest's own counter shows.
+
     The guest's own copy (VCPUOP_register_vcpu_time_memory_area) gets the same, if it can be written.
     """
     ram = vcpu.domain.hypervisor.ram
     at = vcpu.info + _TIME
     version = ram.u32[at >> 2]
-    _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, now, now, _MULTIPLIER, _SHIFT, 0)
+    cycle = vcpu.hvm_state.tsc_at(now) if vcpu.domain.is_hvm else now
+    _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, cycle, now, _MULTIPLIER, _SHIFT, 0)
     # An odd one, which only the guest can have written, is made even.
     ram.u32[at >> 2] = ((version | 1) + 1 if version & 1 else version + 2) & 0xFFFFFFFF
     if vcpu.time_area:
@@ -64,8 +69,8 @@ def write_wallclock(domain: "Domain", seconds: int, nanoseconds: int = 0) -> Non
     Args:
         seconds: 64 bits of them; nanoseconds: the rest.
     """
-    ram = domain.hypervisor.ram
-    at = domain.shared_info + _WALLCLOCK
+    ram, word = domain.hypervisor.ram, domain.shared_info_word
+    at = domain.shared_info + _WALLCLOCK[word]
     version = ((ram.u32[at >> 2] | 1) + 1) & 0xFFFFFFFF
     struct.pack_into("<III", ram.u8, at, version, seconds & 0xFFFFFFFF, nanoseconds)
-    ram.u32[domain.shared_info + _WALLCLOCK_HIGH >> 2] = seconds >> 32 & 0xFFFFFFFF
+    ram.u32[domain.shared_info + _WALLCLOCK_HIGH[word] >> 2] = seconds >> 32 & 0xFFFFFFFF

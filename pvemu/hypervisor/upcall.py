@@ -11,12 +11,18 @@ ANY_PORT: Final = -1
 
 
 def mark_events_pending(vcpu: "Vcpu") -> None:
-    """Set the flag in the vCPU's vcpu_info; a vCPU that waits need not wait any longer."""
-    hypervisor = vcpu.domain.hypervisor
-    u8 = hypervisor.ram.u8
+    """Set the flag in the vCPU's vcpu_info; a vCPU that waits need not wait any longer.
+
+    One of an HVM guest waits for an interrupt, as which the flag may or may not reach it.
+    """
+    domain = vcpu.domain
+    u8 = domain.hypervisor.ram.u8
     if not u8[vcpu.info]:
         u8[vcpu.info] = 1
-        hypervisor.wake(vcpu)
+        if domain.is_hvm:
+            domain.hvm_state.upcalls.tell(vcpu)
+        else:
+            domain.hypervisor.wake(vcpu)
 
 
 def start_polling(vcpu: "Vcpu", port: int) -> None:

@@ -10,6 +10,7 @@ from pvemu.hypervisor.virq import send_virq
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
+    from pvemu.hypervisor.hvm.hvm_vcpu import HvmVcpu
 
 #: CR4 as a 32-bit PV guest first reads it: OSXMMEXCPT, OSFXSR, MCE, PAE.
 INITIAL_CR4 = 0x660
@@ -47,7 +48,8 @@ class Vcpu:
         info: machine address of its vcpu_info; info16: the same as an index of 16-bit words, where
             pending and mask are read at once; info_frame: the guest's frame that it was moved to, or None.
         kernel_selector, kernel_stack: the stack on which traps from ring 3 are delivered.
-        cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it.
+        cr3: machine frame of the guest's own root table; monitor: frame of the L4 above it; shadow_root:
+            frame of the shadow that the processor walks instead, None while it walks the monitor.
         own_frames: the frames that monitor consists of.
         ldt_pages: machine frames of the pages of the LDT that the processor has used.
         debugreg: DR0 to DR7 as the guest set them.
@@ -60,7 +62,10 @@ class Vcpu:
         credit, is_queued, has_yielded: the scheduler's.
         pinned_override: domain 0 has pinned it (SCHEDOP_pin_override).
         pause_count: how often it alone is paused.
+        hvm_state: what only the vCPUs of HVM guests have; the others lack the attribute.
     """
+
+    hvm_state: "HvmVcpu"
 
     def __init__(self, domain: "Domain", vcpu_id: int) -> None:
         self.domain = domain
@@ -87,6 +92,7 @@ class Vcpu:
         self.cr4 = INITIAL_CR4
         self.task_switched = False
         self.monitor = 0
+        self.shadow_root: int | None = None
         self.descriptor_l1 = 0
         self.own_frames: list[int] = []
         self.gdt_frames: list[int] = []
@@ -119,6 +125,11 @@ class Vcpu:
 
     def __repr__(self) -> str:
         return self.name
+
+    @property
+    def processor_root(self) -> int:
+        """Frame of the table that the processor begins its walks with."""
+        return self.monitor if self.shadow_root is None else self.shadow_root
 
     @property
     def runnable(self) -> bool:

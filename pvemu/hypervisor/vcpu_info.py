@@ -10,9 +10,7 @@ from pvemu.hypervisor.upcall import mark_events_pending
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
 
-_SIZE: Final = vcpu_info.size(4)
-_ALIGNMENT: Final = 4
-_SELECTOR: Final = vcpu_info.offset("evtchn_pending_sel", 4)
+_SIZE: Final = vcpu_info.size(4)  # and of 64-bit guests
 
 
 def register_vcpu_info(vcpu: Vcpu, caller: Vcpu, mfn: int, offset: int) -> None:
@@ -24,18 +22,20 @@ def register_vcpu_info(vcpu: Vcpu, caller: Vcpu, mfn: int, offset: int) -> None:
         HypercallError: ENXIO, it would leave the page or is not aligned; EINVAL, it was moved before, the
             vCPU is another one that is up, or the frame is not the domain's to write.
     """
-    if offset > PAGE_SIZE - _SIZE or offset % _ALIGNMENT:
+    domain = vcpu.domain
+    word = domain.shared_info_word
+    if offset > PAGE_SIZE - _SIZE or offset % vcpu_info.alignment(word):
         raise HypercallError(Errno.ENXIO)
     if vcpu.info_frame is not None or (vcpu is not caller and vcpu.online):
         raise HypercallError(Errno.EINVAL)
-    domain = vcpu.domain
     ram = domain.hypervisor.ram
     frame = get_guest_page(domain, mfn)
     place = (frame << PAGE_SHIFT) + offset
     ram.u8[place : place + _SIZE] = bytes(ram.u8[vcpu.info : vcpu.info + _SIZE])
     vcpu.info_frame = frame
     _use(vcpu, place)
-    ram.u32[place + _SELECTOR >> 2] = 0xFFFFFFFF
+    selector = place + vcpu_info.offset("evtchn_pending_sel", word)
+    ram.u8[selector : selector + word] = b"\xff" * word
     mark_events_pending(vcpu)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pvemu.abi.arch_x86 import vcpu_guest_context
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
+from pvemu.abi.hvm_vcpu import vcpu_hvm_context
 from pvemu.abi.sched import SHUTDOWN_poweroff
 from pvemu.abi.structure import Structure
 from pvemu.abi.vcpu import (
@@ -31,6 +32,7 @@ from pvemu.abi.vcpu import (
 )
 from pvemu.abi.xen import VIRQ_TIMER, vcpu_time_info
 from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.hvm.vcpu_context import initialise
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.guest_context import set_guest_context
 from pvemu.hypervisor.runstate import pack_runstate, settle_runstate
@@ -64,6 +66,12 @@ def _initialise(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
     """Give a vCPU its first registers; one beyond the 32nd must have a vcpu_info of its own before."""
     if vcpu.info == vcpu.domain.hypervisor.dummy_vcpu_info:
         raise HypercallError(Errno.EINVAL)
+    if vcpu.domain.is_hvm:
+        context = _read(caller, vcpu_hvm_context, argument)
+        if vcpu.is_initialised:
+            raise HypercallError(Errno.EEXIST)
+        initialise(vcpu, context)
+        return 0
     context = _read(caller, vcpu_guest_context, argument)
     if vcpu.is_initialised:
         raise HypercallError(Errno.EEXIST)
@@ -174,14 +182,15 @@ def _register_vcpu_info(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
 
 
 def _get_runstate_info(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
-    caller.domain.memory.copy_to_guest(argument, pack_runstate(vcpu, exact=True))
+    packed = pack_runstate(vcpu, caller.domain.word, exact=True)
+    caller.domain.memory.copy_to_guest(argument, packed)
     return 0
 
 
 def _area(caller: Vcpu, argument: int, size: int) -> int:
     """The address that a request for a memory area names; raises HypercallError(EFAULT)."""
     memory = caller.domain.memory
-    address = memory.read_u32(argument)
+    address = memory.read_word(argument, caller.domain.word)
     if not memory.range_okay(address, size):
         raise HypercallError(Errno.EFAULT)
     return address
@@ -189,9 +198,11 @@ def _area(caller: Vcpu, argument: int, size: int) -> int:
 
 def _register_runstate_area(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
     """Copy the runstate to an address whenever the vCPU gets or leaves the processor; 0 for no more."""
-    vcpu.runstate_area = _area(caller, argument, vcpu_runstate_info.size(4))
+    word = caller.domain.word
+    vcpu.runstate_area = _area(caller, argument, vcpu_runstate_info.size(word))
     try:
-        caller.domain.memory.copy_to_guest(vcpu.runstate_area, pack_runstate(vcpu, exact=vcpu is not caller))
+        packed = pack_runstate(vcpu, word, exact=vcpu is not caller)
+        caller.domain.memory.copy_to_guest(vcpu.runstate_area, packed)
     except GuestFault:
         return 0  # the place is taken down even if it can't be written yet
     return 0

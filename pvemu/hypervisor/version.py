@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pvemu.abi import features
-from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE
+from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.version import (
@@ -35,7 +35,7 @@ from pvemu.memory.ram import PAGE_SIZE
 XEN_VERSION: Final = 4 << 16 | 17
 
 _EXTRAVERSION: Final = b".5-pvemu"
-_CAPABILITIES: Final = b"xen-3.0-x86_32p "
+_CAPABILITIES: Final = b"xen-3.0-x86_32p hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
 _CHANGESET: Final = b"unavailable"
 _COMPILE_INFO: Final = {
     "compiler": b"CPython",
@@ -55,6 +55,27 @@ _FEATURES: Final = (
     features.XENFEAT_gnttab_map_avail_bits,
     features.XENFEAT_memory_op_vnode_supported,
     features.XENFEAT_direct_mapped,
+)
+#: What every auto-translated PV guest has. Its grants are mapped at frames, not in entries, and its root
+#: table may be in any frame.
+_TRANSLATED_FEATURES: Final = (
+    features.XENFEAT_writable_page_tables,
+    features.XENFEAT_writable_descriptor_tables,
+    features.XENFEAT_auto_translated_physmap,
+    features.XENFEAT_pae_pgdir_above_4gb,
+    features.XENFEAT_mmu_pt_update_preserve_ad,
+    features.XENFEAT_highmem_assist,
+    features.XENFEAT_memory_op_vnode_supported,
+    features.XENFEAT_not_direct_mapped,
+)
+#: What every HVM guest has.
+_HVM_FEATURES: Final = (
+    features.XENFEAT_memory_op_vnode_supported,
+    features.XENFEAT_writable_page_tables,
+    features.XENFEAT_auto_translated_physmap,
+    features.XENFEAT_hvm_safe_pvclock,
+    features.XENFEAT_hvm_callback_vector,
+    features.XENFEAT_not_direct_mapped,
 )
 _DENIED: Final = b"<denied>\0"
 
@@ -83,8 +104,10 @@ def _compile_info(vcpu: Vcpu, argument: int) -> int:
 
 
 def _platform_parameters(vcpu: Vcpu, argument: int) -> int:
-    raw = xen_platform_parameters.pack(vcpu.domain.word, virt_start=HYPERVISOR_VIRT_START_PAE)
-    vcpu.domain.memory.copy_to_guest(argument, raw)
+    """Where the hypervisor begins in the guest's address space; a 32-bit HVM guest is told 0."""
+    domain = vcpu.domain
+    virt_start = 0 if domain.is_hvm and domain.word == 4 else HYPERVISOR_VIRT_START.of(domain.word)
+    domain.memory.copy_to_guest(argument, xen_platform_parameters.pack(domain.word, virt_start=virt_start))
     return 0
 
 
@@ -94,7 +117,8 @@ def _get_features(vcpu: Vcpu, argument: int) -> int:
     index = xen_feature_info.unpack(domain.word, asked).submap_idx
     if index >= features.XENFEAT_NR_SUBMAPS:
         raise HypercallError(Errno.EINVAL)
-    submap = sum(1 << number for number in _FEATURES)
+    own = _HVM_FEATURES if domain.is_hvm else _TRANSLATED_FEATURES if domain.is_translated else _FEATURES
+    submap = sum(1 << number for number in own)
     if domain.vm_assist & 1 << VMASST_TYPE_pae_extended_cr3:
         submap |= 1 << features.XENFEAT_pae_pgdir_above_4gb
     if domain.privileged:

@@ -28,14 +28,16 @@ _VALID: Final = frozenset(
         VMASST_TYPE_runstate_update_flag,
     }
 )
-#: The same as bits.
+#: And those that an HVM guest can have.
+_VALID_IN_HVM: Final = frozenset({VMASST_TYPE_runstate_update_flag})
+#: Those of a PV guest as bits.
 VALID_ASSISTS: Final = sum(1 << kind for kind in _VALID)
 
 
 @hypercall("vm_assist")
 def vm_assist(vcpu: Vcpu, command: int, kind: int) -> int:
     """Switch one assist on or off. The kind is looked at before the command."""
-    if kind not in _VALID:
+    if kind not in (_VALID_IN_HVM if vcpu.domain.is_hvm else _VALID):
         raise HypercallError(Errno.EINVAL)
     if command == VMASST_CMD_enable:
         vcpu.domain.vm_assist |= 1 << kind

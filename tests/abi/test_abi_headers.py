@@ -17,12 +17,15 @@ INCLUDES = """
 #define __XEN_TOOLS__ 1
 #include <xen/xen.h>
 #include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/hvm/start_info.h>
 #include <xen/arch-x86/xen-mca.h>
 #include <xen/callback.h>
 #include <xen/elfnote.h>
 #include <xen/domctl.h>
 #include <xen/event_channel.h>
 #include <xen/hvm/hvm_op.h>
+#include <xen/hvm/hvm_vcpu.h>
+#include <xen/hvm/ioreq.h>
 #include <xen/hvm/params.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
@@ -60,6 +63,7 @@ FAMILIES = (
     *("XENFEAT_", "PHYSDEVOP_", "MAP_PIRQ_TYPE_", "XENIRQSTAT_", "XENMEM_", "XENMEMF_", "XENMAP", "XENNMI_"),
     *("XEN_NMIREASON_", "BIND_PIRQ_", "XEN_ELFNOTE_", "XenbusState"),
     *("GNTTAB", "GNTMAP_", "GNTCOPY_", "GNTST_", "GTF_"),
+    *("XEN_HVM_START_", "XEN_HVM_MEMMAP_"),
     *("BLKIF_", "VDISK_", "NETTXF_", "NETRXF_", "NETIF_", "XEN_NETIF_", "XS_", "XENSTORE_"),
 )
 

@@ -8,6 +8,7 @@ from pvemu.hypervisor.core import End, Hypervisor
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.toolstack.domain_builder import build_domain
+from pvemu.toolstack.guest_kind import Paging
 
 MILLISECOND = 1_000_000
 
@@ -28,7 +29,15 @@ class Booted:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.hypervisor.cpu.close()
 
-    def boot(self, domid: int, guest: str | bytes, *, vcpus: int = 1, memory: int = 8) -> Domain:
+    def boot(
+        self,
+        domid: int,
+        guest: str | bytes,
+        *,
+        vcpus: int = 1,
+        memory: int = 8,
+        paging: Paging | None = None,
+    ) -> Domain:
         """Build a domain; number 0 is privileged."""
         if isinstance(guest, str):
             image = assemble(guest)
@@ -37,7 +46,11 @@ class Booted:
         if domid and 0 not in self.hypervisor.domains:
             self.domctl.adopt(0)
         built = build_domain(
-            self.domctl, domid, guest, pages=memory * 256, privileged=domid == 0, vcpus=vcpus
+            *(self.domctl, domid, guest),
+            pages=memory * 256,
+            privileged=domid == 0,
+            vcpus=vcpus,
+            paging=paging,
         )
         if domid == 0:
             self.domctl = Domctl(self.hypervisor, 0)

@@ -1,24 +1,27 @@
 """Guests made of a seed: random machine code, or random hypercalls. A program, run in a process of its own.
 
-    python random_guests.py code|calls SEED COUNT WINDOW CLOCK
+    python random_guests.py code|calls|translated-code|translated-calls SEED COUNT WINDOW CLOCK
 
 Prints a line for each seed before it runs, so that one that ends the process is known, and one with what
 came of it. The exit status is 0 when every guest went on, shut down or was crashed with a reason.
 """
 
 import random
+import re
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from guestkit import Image, assemble_file
+from guestkit import Image, assemble
 from pvemu import Machine
 from pvemu.abi.hypercalls import BY_NUMBER
 from pvemu.cpu import layout
 from pvemu.hypervisor.audit import Auditor
 from pvemu.memory.page_tables import USER, entry_frame
+from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Outcome
 
 GUESTS: Final = Path(__file__).parents[1] / "guests"
@@ -130,6 +133,8 @@ def prepare_code(machine: Machine, image: Image, chance: random.Random) -> None:
     memory.copy_to_guest(symbols["registers"], struct.pack(f"<{len(words)}I", *words))
     flags = [chance.choice((0x202, chance.getrandbits(22))) for _ in range(pieces)]
     memory.copy_to_guest(symbols["flags"], struct.pack(f"<{pieces}I", *flags))
+    if machine.domain.is_translated:
+        _fill_descriptors(machine, image, chance)
     ring = chance.choice((1, 3))
     memory.write_u32(symbols["ring"], ring)
     if ring == 3:
@@ -137,9 +142,27 @@ def prepare_code(machine: Machine, image: Image, chance: random.Random) -> None:
             _open_to_ring_3(machine, address)
 
 
+def _fill_descriptors(machine: Machine, image: Image, chance: random.Random) -> None:
+    """A descriptor table of whatever there is: such a guest may write it, and Xen can't refuse it."""
+    memory = machine.domain.memory
+    memory.write_u32(image.symbols["gdt_entries"], chance.choice((0, 64)))
+    for entry in range(64):
+        high = 0x8F00 | chance.getrandbits(8) << 16 & 0xF0FFFF | chance.choice((0, 0x20, 0x60)) << 8
+        low = 0xFFFF | chance.choice((0xE019, 0xE008, 8, 16, 0)) << 16
+        value = chance.choice((low | (high | chance.choice((0x1000, 0xF000, 0xC00))) << 32, chance.getrandbits(64)))
+        memory.copy_to_guest(image.symbols["gdt"] + entry * 8, struct.pack("<Q", value))
+
+
 def _open_to_ring_3(machine: Machine, address: int) -> None:
     """Set the USER bit in the L1 entry of a page; the counts do not depend on it."""
-    table, entries = machine.domain.vcpus[0].cr3, machine.hypervisor.ram.u64
+    domain, entries = machine.domain, machine.hypervisor.ram.u64
+    if domain.is_translated:
+        place = domain.translation.memory.guest_l1e(domain.vcpus[0], address)
+        mfn = None if place is None else domain.p2m.get(place >> 12)
+        assert place is not None and mfn is not None
+        entries[(mfn << 9) + (place >> 3 & 511)] |= USER
+        return
+    table = domain.vcpus[0].cr3
     for shift in (30, 21):
         table = entry_frame(entries[(table << 9) + (address >> shift & 511)])
     entries[(table << 9) + (address >> 12 & 511)] |= USER
@@ -150,7 +173,7 @@ def prepare_calls(machine: Machine, image: Image, chance: random.Random) -> None
     symbols, memory = image.symbols, machine.domain.memory
     number, scratch = symbols["ENTRIES"], symbols["scratch"]
     numbers = [call for call in BY_NUMBER if call not in _RARE] * 6 + list(BY_NUMBER) + [11, 64, 0xFFFFFFFF]
-    first = machine.hypervisor.heap.first
+    first = 0 if machine.domain.is_translated else machine.hypervisor.heap.first
 
     def argument() -> int:
         frame = first + chance.randrange(MEMORY << 8)
@@ -171,7 +194,18 @@ def prepare_calls(machine: Machine, image: Image, chance: random.Random) -> None
 KINDS: Final[dict[str, tuple[str, Callable[[Machine, Image, random.Random], None]]]] = {
     "code": ("random_code.gk", prepare_code),
     "calls": ("hypercalls.gk", prepare_calls),
+    "translated-code": ("random_code.gk", prepare_code),
+    "translated-calls": ("hypercalls.gk", prepare_calls),
 }
+
+
+def image_of(kind: str) -> Image:
+    """The guest's image; one that is to be auto-translated has to say that it can be."""
+    path = GUESTS / KINDS[kind][0]
+    text = path.read_text()
+    if kind.startswith("translated"):
+        text = re.sub(r'^guest "[^"]*"', r'\g<0>, features="auto_translated_physmap"', text, flags=re.MULTILINE)
+    return assemble(text, filename=str(path))
 
 
 def _watch(machine: Machine) -> list[str]:
@@ -190,11 +224,12 @@ def _watch(machine: Machine) -> list[str]:
 def run_guest(kind: str, seed: int, image: Image, window: str, clock: str) -> str:
     """Run the guest of one seed; what came of it. Raises AssertionError where a promise was broken."""
     chance = random.Random(seed)
+    translated = kind.startswith("translated")
+    config = GuestConfig(image.elf, memory=MEMORY, paging=Paging.SHADOW if translated else None)
     with Machine(
-        image.elf,
-        memory=MEMORY,
+        [config],
         machine_memory=MACHINE_MEMORY,
-        privileged=chance.random() < 0.5,
+        privileged=chance.random() < 0.5 and not translated,
         window=window,  # type: ignore[arg-type]
         clock=clock,  # type: ignore[arg-type]
     ) as machine:
@@ -204,14 +239,16 @@ def run_guest(kind: str, seed: int, image: Image, window: str, clock: str) -> st
         assert not escapes, escapes[0]
         Auditor(machine.hypervisor).audit()
         # A guest may also say by itself that it has crashed.
-        if result.outcome is Outcome.CRASH and kind == "code":
+        if result.outcome is Outcome.CRASH and kind.endswith("code"):
             assert machine.log_lines, "a domain was crashed without a reason"
+        if translated:
+            machine.domain.translation.shadow.check()
         return result.outcome.value
 
 
 def main(kind: str, seed: str, count: str, window: str, clock: str) -> None:
     """Run guests of consecutive seeds."""
-    image = assemble_file(GUESTS / KINDS[kind][0])
+    image = image_of(kind)
     for number in range(int(seed), int(seed) + int(count)):
         print(f"{kind} seed {number}:", end=" ", flush=True)
         print(run_guest(kind, number, image, window, clock), flush=True)

@@ -11,7 +11,7 @@ import pytest
 WORKER = Path(__file__).with_name("random_guests.py")
 #: Seconds after which a run is taken for hung; it needs a few.
 PATIENCE = 300
-COUNTS = {"code": 60, "calls": 40}
+COUNTS = {"code": 60, "calls": 40, "translated-code": 40, "translated-calls": 40}
 
 
 def run_guests(kind: str, first: int, count: int, options: dict[str, str]) -> Counter[str]:
