@@ -10,8 +10,8 @@ from pvemu.services.block.backend import BlockBackend
 from pvemu.services.block.disk import frontend_keys, open_image
 from pvemu.services.block.image import Image
 from pvemu.services.block.vdev import vdev_number
-from pvemu.services.console import ConsoleService
 from pvemu.services.device import DeviceAddress, add_device, remove_device
+from pvemu.services.device_model.serial import Serial
 from pvemu.services.net.backend import NetworkBackend
 from pvemu.services.net.nic import NicSpec
 from pvemu.services.net.pcap import PcapWriter
@@ -19,9 +19,12 @@ from pvemu.services.net.switch import Switch
 from pvemu.services.net.tap import Tap
 from pvemu.services.outside import Outside
 from pvemu.services.xenstore.service import XenstoreService
-from pvemu.toolstack.domain_builder import BuiltDomain
+from pvemu.toolstack.built_domain import BuiltDomain
 from pvemu.toolstack.guest_config import DiskRequest, GuestConfig
+from pvemu.toolstack.guest_consoles import GuestConsoles
 from pvemu.toolstack.guest_keys import remove_guest_keys, write_guest_keys
+from pvemu.toolstack.guest_kind import GuestKind
+from pvemu.toolstack.pc_devices import add_debug_port, add_pc_devices
 
 Sink = Callable[[bytes], None]
 #: Bytes of a guest's word: 32-bit guests only, so far.
@@ -65,7 +68,7 @@ class Dom0:
         self._elsewhere: dict[int, list[DeviceAddress]] = {}
         self.xenstore = XenstoreService(domctl, domain_exists=domain_exists)
         self.keys = self.xenstore.local()
-        self.consoles = ConsoleService(domctl)
+        self.consoles = GuestConsoles(domctl)
         self.blocks = BlockBackend(domctl, self.keys, warn=warn)
 
     def introduce(
@@ -83,8 +86,9 @@ class Dom0:
         if rings is None:
             return
         self._served.add(domid)
-        write_guest_keys(self.keys, domid, config, rings)
-        self.consoles.attach(domid, rings.console_frame, rings.console_port, console)
+        write_guest_keys(self.keys, domid, config, built.kind, rings)
+        self.consoles.attach(domid, rings.console.frame, rings.console.port, console)
+        self._add_devices(built, console)
         for disk in config.disks:
             number = vdev_number(disk.spec.vdev)
             if disk.backend is not None:
@@ -94,7 +98,7 @@ class Dom0:
         for number, interface in enumerate(config.interfaces):
             backend = self.bridge(interface.bridge).backend
             backend.attach(domid, number, interface)
-        self.xenstore.introduce(domid, rings.store_frame, rings.store_port)
+        self.xenstore.introduce(domid, rings.store.frame, rings.store.port)
 
     def remove(self, domid: int, config: GuestConfig) -> None:
         """A domain is about to be destroyed: let go of all that is its."""
@@ -107,6 +111,17 @@ class Dom0:
         self.consoles.detach(domid)
         remove_guest_keys(self.keys, domid, config)
         self.xenstore.release(domid)
+
+    def _add_devices(self, built: BuiltDomain, console: Sink) -> None:
+        """What domain 0 emulates for a guest."""
+        if built.kind is not GuestKind.PV:
+            add_debug_port(self._domctl, built.domain, console)
+        if built.kind is GuestKind.HVM:
+
+            def add(sink: Sink) -> Serial:
+                return add_pc_devices(self._domctl, built.domain, sink, self._warn)
+
+            self.consoles.attach_serial(built.domain.domid, add, console)
 
     # --- networks --------------------------------------------------------------------------------
 

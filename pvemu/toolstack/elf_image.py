@@ -35,6 +35,7 @@ class ProgramHeader:
     file_size: int
     memory_size: int
     flags: int
+    vaddr: int
 
     @property
     def loadable(self) -> bool:
@@ -108,7 +109,13 @@ class ElfImage:
             at = self._header.e_phoff + self._header.e_phentsize * index
             entry = self._parse(self._structs.Elf_Phdr, at, "program header")
             yield ProgramHeader(
-                entry.p_type, entry.p_offset, entry.p_paddr, entry.p_filesz, entry.p_memsz, entry.p_flags
+                entry.p_type,
+                entry.p_offset,
+                entry.p_paddr,
+                entry.p_filesz,
+                entry.p_memsz,
+                entry.p_flags,
+                entry.p_vaddr,
             )
 
     def _section(self, index: int) -> Any:

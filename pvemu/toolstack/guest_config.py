@@ -8,6 +8,7 @@ from pvemu.abi.errors import PvemuError
 from pvemu.hypervisor.scheduler import DEFAULT_WEIGHT, MAX_WEIGHT
 from pvemu.services.block.disk import DiskSpec
 from pvemu.services.net.nic import NicSpec
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 
 #: MiB of a guest of which nothing was said.
 DEFAULT_MEMORY: Final = 128
@@ -42,6 +43,7 @@ class GuestConfig:
         weight, cap: its share of the processor, as the credit scheduler has them: 256 is usual; a cap in
             percent of a processor, 0 for none.
         driver_domain: it may run back ends for other guests.
+        kind, paging: None: what fits the kernel, and what is usual for that.
 
     Raises:
         PvemuError: a number is out of range.
@@ -58,6 +60,8 @@ class GuestConfig:
     weight: int = DEFAULT_WEIGHT
     cap: int = 0
     driver_domain: bool = False
+    kind: GuestKind | None = None
+    paging: Paging | None = None
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.DESTROY
     on_crash: Action = Action.DESTROY

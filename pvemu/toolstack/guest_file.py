@@ -6,8 +6,12 @@ from typing import Final, NamedTuple
 from guestkit import assemble
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.compressed_kernel import MAX_UNPACKED_SIZE
+from pvemu.toolstack.errors import KernelRefused
+from pvemu.toolstack.guest_kind import GuestKind, kind_of, read_kernel
 
 _ELF_MAGIC: Final = b"\x7fELF"
+_WITHOUT_PV_ENTRY: Final = (GuestKind.PVH, GuestKind.HVM)
+_TARGET_WITHOUT_PV_ENTRY: Final = "hvm32"
 _KINDS: Final = "give an ELF kernel, a compressed one, or guestkit source"
 
 
@@ -18,25 +22,36 @@ class GuestFile(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def read_guest(path: Path) -> GuestFile:
+def read_guest(path: Path, kind: GuestKind | None = None) -> GuestFile:
     """The guest in a file: what it holds decides what it is, not its name.
 
-    Files that a source includes are looked for beside it.
+    Files that a source includes are looked for beside it. Source that does not say what it is for is
+    assembled for the kind of guest that is asked for.
 
     Raises:
         PvemuError: the file can't be read, or is empty or too large.
         AssemblyError: it is source text with mistakes.
     """
-    return guest_from(path, read_file(path))
+    return guest_from(path, read_file(path), kind)
 
 
-def guest_from(path: Path, data: bytes) -> GuestFile:
+def guest_from(path: Path, data: bytes, kind: GuestKind | None = None) -> GuestFile:
     """The guest in a file that was read. Raises AssemblyError: it is source text with mistakes."""
     text = as_source(data)
     if text is None:
         return GuestFile(data)
     assembled = assemble(text, filename=str(path))
+    if kind in _WITHOUT_PV_ENTRY and not _can_be(assembled.elf, kind):
+        assembled = assemble(text, filename=str(path), target=_TARGET_WITHOUT_PV_ENTRY)
     return GuestFile(assembled.elf, assembled.warnings)
+
+
+def _can_be(image: bytes, kind: GuestKind | None) -> bool:
+    try:
+        kind_of(read_kernel(image), kind)
+    except KernelRefused:
+        return False
+    return True
 
 
 def read_file(path: Path) -> bytes:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID, uuid5
 
 from pvemu.services.xenstore.local_client import Keys, LocalClient
-from pvemu.toolstack.domain_builder import Rings
+from pvemu.toolstack.built_domain import Rings
 from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_kind import GuestKind
 
 #: Names of guests become UUIDs below this one, so that every run gives a guest the same.
 _NAMESPACE = UUID("6f1c8a1e-6b8e-5d4c-9a53-7076656d7521")
@@ -19,7 +20,7 @@ def uuid_of(config: GuestConfig) -> UUID:
 
 
 def write_guest_keys(
-    store: LocalClient, domid: int, config: GuestConfig, rings: Rings, terminal: str = ""
+    store: LocalClient, domid: int, config: GuestConfig, kind: GuestKind, rings: Rings, terminal: str = ""
 ) -> None:
     """Write /local/domain/<domid> and /vm/<uuid>, in one transaction.
 
@@ -37,7 +38,7 @@ def write_guest_keys(
         for path, value in (
             (f"{vm}/uuid", str(uuid_of(config))),
             (f"{vm}/name", config.name),
-            (f"/libxl/{domid}/type", "pv"),
+            (f"/libxl/{domid}/type", kind.value),
             *((f"{home}/{name}", value) for name, value in _readable(domid, vm, config)),
             *((f"{home}/{name}", value) for name, value in _of_rings(rings, terminal)),
         ):
@@ -83,12 +84,12 @@ def _readable(domid: int, vm: str, config: GuestConfig) -> Iterator[tuple[str, s
 
 
 def _of_rings(rings: Rings, terminal: str) -> Iterator[tuple[str, str]]:
-    yield "store/port", str(rings.store_port)
-    yield "store/ring-ref", str(rings.store_frame)
+    yield "store/port", str(rings.store.port)
+    yield "store/ring-ref", str(rings.store.reference)
     yield "console/backend-id", "0"
     yield "console/type", "xenconsoled"
     yield "console/output", "pty"
     yield "console/limit", str(_CONSOLE_LIMIT)
-    yield "console/port", str(rings.console_port)
-    yield "console/ring-ref", str(rings.console_frame)
+    yield "console/port", str(rings.console.port)
+    yield "console/ring-ref", str(rings.console.reference)
     yield "console/tty", terminal

@@ -9,6 +9,7 @@ from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.disk_spec import read_disk
 from pvemu.toolstack.guest_config import DiskRequest, GuestConfig
 from pvemu.toolstack.guest_file import as_source, guest_from, read_file
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.interface_spec import read_interface
 from pvemu.toolstack.xl_config import looks_like_config, read_config
 
@@ -31,6 +32,8 @@ class Options(NamedTuple):
     cmdline: str = ""
     disk: Sequence[str] = ()
     net: Sequence[str] = ()
+    type: GuestKind | None = None
+    paging: Paging | None = None
 
     @property
     def given(self) -> list[str]:
@@ -58,7 +61,7 @@ def read_plans(files: Sequence[Path], options: Options) -> Plans:
             plans.guests.append(config.guest)
             plans.warnings.extend(config.warnings)
             continue
-        file = guest_from(path, data)
+        file = guest_from(path, data, options.type)
         plans.warnings.extend(file.warnings)
         plans.guests.append(_with_options(GuestConfig(file.image, name=path.stem), options))
     _name_apart(plans.guests)
@@ -90,4 +93,6 @@ def _with_options(guest: GuestConfig, options: Options) -> GuestConfig:
         command_line=options.cmdline,
         disks=tuple(disks),
         interfaces=tuple(read_interface(text) for text in options.net),
+        kind=options.type,
+        paging=options.paging,
     )

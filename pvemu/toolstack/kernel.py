@@ -5,35 +5,19 @@ from typing import NamedTuple
 
 from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE
 from pvemu.toolstack.bsd_symtab import SymbolTable, bsd_symbol_table
-from pvemu.toolstack.compressed_kernel import unpack_kernel
 from pvemu.toolstack.elf_image import ElfImage
-from pvemu.toolstack.elf_notes import read_xen_notes
 from pvemu.toolstack.errors import KernelRefused
+from pvemu.toolstack.guest_kind import KernelFile, read_kernel
+from pvemu.toolstack.image_segments import WORD_MASK, Segment, image_segments, loaded_range
 from pvemu.toolstack.xen_notes import PaeMode, Source, XenNotes
 
-_WORD_MASK = (1 << 64) - 1
 _L2_COVERS = 2 << 20
-COPIES_OF_IMAGE = 2
-"""A file may load each byte of the image this often on average: Xen's bound on what one file can ask for."""
 _MACHINES = {32: "EM_386", 64: "EM_X86_64"}
 _PV_REMEDY = "build it as a Xen PV kernel, with the notes XEN_VERSION and LOADER (Linux: CONFIG_XEN_PV)"
 _PVH_REMEDY = (
-    "it has a PVH entry but no PV entry (Linux without CONFIG_XEN_PV), use it in a domain of type pvh"
+    "it has a PVH entry but no PV entry (Linux without CONFIG_XEN_PV),"
+    " use it in a domain of type pvh (--type pvh)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of the image: `data` at `virtual_address`, then zeros up to `memory_size` bytes."""
-
-    virtual_address: int
-    data: memoryview | bytes
-    memory_size: int
-
-    @property
-    def end(self) -> int:
-        """The virtual address after the last byte."""
-        return self.virtual_address + self.memory_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +67,20 @@ def load_kernel(data: bytes) -> Kernel:
 
     Raises KernelRefused if it is damaged or no PV kernel, with Xen's own reason where Xen has one.
     """
-    image = ElfImage(unpack_kernel(data))
-    notes = read_xen_notes(image)
+    return load_pv_kernel(read_kernel(data))
+
+
+def load_pv_kernel(file: KernelFile) -> Kernel:
+    """The PV kernel in a file. Raises KernelRefused, as load_kernel does."""
+    image, notes = file.image, file.notes
     _check_words(image, notes)
-    symbols = bsd_symbol_table(image, _loaded(image)[1]) if notes.bsd_symtab else None
+    symbols = bsd_symbol_table(image, loaded_range(image)[1]) if notes.bsd_symtab else None
     addresses = _addresses(image, notes, symbols)
     _check_mode(image, notes)
-    segments = _segments(image, addresses)
+    segments = image_segments(image, offset=addresses.offset, size=addresses.end - addresses.start)
     if symbols is not None:
         segments.append(
-            Segment(symbols.paddr + addresses.offset & _WORD_MASK, symbols.data, len(symbols.data))
+            Segment(symbols.paddr + addresses.offset & WORD_MASK, symbols.data, len(symbols.data))
         )
     return Kernel(
         bits=image.bits,
@@ -148,9 +136,9 @@ def _addresses(image: ElfImage, notes: XenNotes, symbols: SymbolTable | None) ->
     default_offset = virt_base if notes.source is Source.GUEST_SECTION else 0
     paddr_offset = default_offset if notes.paddr_offset is None else notes.paddr_offset
     offset = virt_base - paddr_offset
-    lowest, highest = _loaded(image)
-    start = lowest + offset & _WORD_MASK
-    end = (highest if symbols is None else symbols.end) + offset & _WORD_MASK
+    lowest, highest = loaded_range(image)
+    start = lowest + offset & WORD_MASK
+    end = (highest if symbols is None else symbols.end) + offset & WORD_MASK
     entry = image.entry if notes.entry is None else notes.entry
     if not virt_base <= start <= entry <= end:
         raise KernelRefused(
@@ -187,36 +175,6 @@ def _check_mode(image: ElfImage, notes: XenNotes) -> None:
             "Dom0 expects too high a hypervisor start address",
             f"set the note HV_START_LOW to {HYPERVISOR_VIRT_START_PAE:#x} or less",
         )
-
-
-def _loaded(image: ElfImage) -> tuple[int, int]:
-    """The lowest and the highest physical address of what the file loads; the wrong way round if nothing."""
-    loads = [header for header in image.program_headers if header.loadable]
-    lowest = min((header.paddr for header in loads), default=_WORD_MASK)
-    return lowest, max((header.paddr + header.memory_size for header in loads), default=0)
-
-
-def _segments(image: ElfImage, addresses: _Addresses) -> list[Segment]:
-    segments = []
-    view = memoryview(image.data)
-    room = COPIES_OF_IMAGE * (addresses.end - addresses.start)
-    for header in image.program_headers:
-        if not header.loadable:
-            continue
-        room -= header.memory_size
-        if room < 0:
-            # Xen starts such a kernel too, without the segments that are too much.
-            break
-        file_end = header.offset + header.file_size
-        if header.memory_size < header.file_size or file_end > len(view):
-            raise KernelRefused(
-                "Failed to load the kernel binary",
-                f"a segment has {header.file_size:#x} bytes at {header.offset:#x} in the file for"
-                f" {header.memory_size:#x} bytes of memory, the file is cut short or damaged",
-            )
-        start = header.paddr + addresses.offset & _WORD_MASK
-        segments.append(Segment(start, view[header.offset : file_end], header.memory_size))
-    return segments
 
 
 def _remedy(notes: XenNotes, remedy: str) -> str:

@@ -26,6 +26,7 @@ from pvemu.toolstack.domain_fit import (
     check_kind,
     dom0_allocation,
 )
+from pvemu.toolstack.image_segments import segment_contents
 from pvemu.toolstack.kernel import Kernel
 
 MAPPING_GRANULE = 4 << 20
@@ -72,7 +73,8 @@ class DomainLayout:
     """Everything the builder needs to know of a new domain before it has a single frame.
 
     `l1_flags[pfn]` are the flags of the mapping of that frame; `first_p2m_pfn` is the value of the field of
-    that name in start_info. `xenstore` and `console` are None in a privileged domain.
+    that name in start_info. `xenstore` and `console` are None in a privileged domain; `shared_info` is None
+    unless the domain is auto-translated.
     """
 
     kernel: Kernel
@@ -84,6 +86,7 @@ class DomainLayout:
     start_info: Area
     xenstore: Area | None
     console: Area | None
+    shared_info: Area | None
     page_tables: Area
     stack: Area
     virt_start: int
@@ -123,12 +126,8 @@ class DomainLayout:
 
     def contents(self) -> Iterator[tuple[int, bytes | memoryview]]:
         """What to copy into zeroed memory, in this order: (guest-physical byte address, bytes)."""
-        for index, segment in enumerate(self.kernel.segments):
-            yield self.pseudo_physical(segment.virtual_address), segment.data
-            zeros = segment.virtual_address + len(segment.data)
-            before = self.kernel.segments[:index]
-            if any(other.virtual_address < segment.end and zeros < other.end for other in before):
-                yield self.pseudo_physical(zeros), bytes(segment.end - zeros)
+        for address, data in segment_contents(self.kernel.segments):
+            yield self.pseudo_physical(address), data
         if self.module is not None:
             yield self.module.pfn * PAGE_SIZE, self.module.data
 
@@ -156,12 +155,18 @@ def page_up(address: int) -> int:
 
 
 def plan_domain(
-    kernel: Kernel, *, memory_pages: int, privileged: bool, module: bytes | None = None
+    kernel: Kernel,
+    *,
+    memory_pages: int,
+    privileged: bool,
+    module: bytes | None = None,
+    translated: bool = False,
 ) -> DomainLayout:
     """Lays out a domain of `memory_pages` pages (4 KiB each) that boots `kernel`.
 
     A privileged domain is laid out as Xen does for domain 0; another one has, besides, the pages of xenstore
-    and of the console. Raises KernelRefused if the kernel cannot run in such a domain, with Xen's reason.
+    and of the console, and behind them its shared_info if it is `translated`: its frame numbers are its own.
+    Raises KernelRefused if the kernel cannot run in such a domain, with Xen's reason.
     """
     check_kind(kernel, privileged)
     check_image(kernel, memory_pages, privileged)
@@ -176,6 +181,7 @@ def plan_domain(
     start_info = places.take(PAGE_SIZE)
     xenstore = None if privileged else places.take(PAGE_SIZE)
     console = None if privileged else places.take(PAGE_SIZE)
+    shared_info = places.take(PAGE_SIZE) if translated else None
     page_tables = places.take(_table_pages(start, places.next) * PAGE_SIZE)
     stack = places.take(PAGE_SIZE)
 
@@ -185,7 +191,8 @@ def plan_domain(
         allocation = dom0_allocation(allocation)
     check_fit(allocation + module_pages, memory_pages, end, privileged)
     check_hypercall_page(kernel, range(start, end), range(page_tables.virtual, page_tables.end))
-    written = [p2m, start_info, xenstore, console, stack]
+    written = [p2m, start_info, xenstore, console, shared_info, stack]
+    tables_flags = CLEAN_PAGE if translated else READ_ONLY_PAGE
     return DomainLayout(
         kernel=kernel,
         memory_pages=memory_pages,
@@ -196,12 +203,13 @@ def plan_domain(
         start_info=start_info,
         xenstore=xenstore,
         console=console,
+        shared_info=shared_info,
         page_tables=page_tables,
         stack=stack,
         virt_start=start,
         virt_end=end,
         tables=boot_tables(start, end, page_tables.pfn),
-        l1_flags=_l1_flags(kernel, [area for area in written if area], page_tables, end),
+        l1_flags=_l1_flags(kernel, [area for area in written if area], page_tables, tables_flags, end),
         first_p2m_pfn=allocation + module_pages if privileged else 0,
     )
 
@@ -225,8 +233,10 @@ def _module(data: bytes | None, area: Area | None, unmapped_pfn: int) -> Module 
     return Module(data, unmapped_pfn, None) if area is None else Module(data, area.pfn, area.virtual)
 
 
-def _l1_flags(kernel: Kernel, written: Iterable[Area], page_tables: Area, end: int) -> bytes:
-    """Flags by pfn: pages that the builder writes are dirty from the start, page tables are read-only."""
+def _l1_flags(
+    kernel: Kernel, written: Iterable[Area], page_tables: Area, tables_flags: int, end: int
+) -> bytes:
+    """Flags by pfn: pages that the builder writes are dirty from the start; page tables have their own."""
     start = kernel.virt_base
     flags = bytearray([CLEAN_PAGE]) * ((end - start) // PAGE_SIZE)
 
@@ -235,8 +245,8 @@ def _l1_flags(kernel: Kernel, written: Iterable[Area], page_tables: Area, end: i
         flags[pages] = bytes([value]) * (pages.stop - pages.start)
 
     for segment in kernel.segments:
-        mark(segment.virtual_address, segment.end, WRITTEN_PAGE)
+        mark(segment.address, segment.end, WRITTEN_PAGE)
     for area in written:
         mark(area.virtual, area.end, WRITTEN_PAGE)
-    mark(page_tables.virtual, page_tables.end, READ_ONLY_PAGE)
+    mark(page_tables.virtual, page_tables.end, tables_flags)
     return bytes(flags)

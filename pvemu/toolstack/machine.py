@@ -14,8 +14,9 @@ from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.log import Log
 from pvemu.hypervisor.timers import Timer
+from pvemu.toolstack.built_domain import BuiltDomain
 from pvemu.toolstack.dom0 import Dom0
-from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
+from pvemu.toolstack.domain_builder import build_domain, paging_memory
 from pvemu.toolstack.guest import Guest, Outcome
 from pvemu.toolstack.guest_config import DEFAULT_MEMORY, Action, GuestConfig
 from pvemu.toolstack.outside import Gate
@@ -26,6 +27,8 @@ __all__ = ["LARGEST_MACHINE_MEMORY", "START_OF_TIME", "Machine", "Outcome", "Res
 #: MiB of a machine of which nothing was said.
 DEFAULT_MACHINE_MEMORY: Final = 1024
 LARGEST_MACHINE_MEMORY: Final = 4096
+#: MiB with which there is room for page tables, too, whatever kinds the guests are.
+_SURELY_ENOUGH: Final = DEFAULT_MACHINE_MEMORY * 3 // 4
 #: The wallclock when a machine starts, as Unix time: the same for every run (2026-01-01 00:00 UTC).
 START_OF_TIME: Final = 1_767_225_600
 _FRAMES_PER_MIB: Final = 256
@@ -97,7 +100,7 @@ class Machine:
         self.console_bytes = bytearray()
         self.log_lines: list[str] = []
         sinks = list(consoles) or [console or self.console_bytes.extend] * len(configs)
-        total = _machine_memory(sum(config.memory for config in configs), machine_memory)
+        total = _machine_memory(configs, machine_memory)
         self.hypervisor = Hypervisor(
             total, log=Log(log or self.log_lines.append), window=window, clock=clock, seconds=START_OF_TIME
         )
@@ -148,6 +151,11 @@ class Machine:
     def domain(self) -> Domain:
         """The domain of the first guest."""
         return self.guests[0].domain
+
+    @property
+    def services(self) -> Dom0 | None:
+        """Domain 0's services; None where a guest is domain 0."""
+        return self._dom0
 
     def run(self, seconds: float | None = None) -> Result:
         """Run until all guests have ended, or for so many virtual seconds from now."""
@@ -220,6 +228,8 @@ class Machine:
             vcpus=config.vcpus,
             command_line=config.command_line,
             module=config.module,
+            kind=config.kind,
+            paging=config.paging,
         )
         self.hypervisor.scheduler.set_share(built.domain, config.weight, config.cap)
         if self._dom0 is not None:
@@ -264,13 +274,15 @@ def _plain(image: bytes, memory: int, command_line: str) -> GuestConfig:
     return GuestConfig(image, memory=memory, command_line=command_line)
 
 
-def _machine_memory(memory: int, machine_memory: int | None) -> int:
+def _machine_memory(configs: Sequence[GuestConfig], machine_memory: int | None) -> int:
     """The machine's memory in MiB: what was asked for, if the guests fit in."""
+    memory = sum(config.memory for config in configs)
     if memory < 1:
         raise PvemuError(f"a guest can't have {memory} MiB of memory: give --memory at least 1")
     needed = memory + OVERHEAD
     if machine_memory is None:
-        machine_memory = max(DEFAULT_MACHINE_MEMORY, needed + needed % 2)
+        tables = sum(map(paging_memory, configs)) if needed > _SURELY_ENOUGH else 0
+        machine_memory = max(DEFAULT_MACHINE_MEMORY, _even(needed + tables))
     if machine_memory > LARGEST_MACHINE_MEMORY:
         raise PvemuError(
             f"a machine of {machine_memory} MiB is more than the {LARGEST_MACHINE_MEMORY} MiB "
@@ -278,6 +290,10 @@ def _machine_memory(memory: int, machine_memory: int | None) -> int:
         )
     if machine_memory < needed or machine_memory % 2:
         raise PvemuError(
-            f"a guest of {memory} MiB needs an even --machine-memory of at least {needed + needed % 2} MiB"
+            f"a guest of {memory} MiB needs an even --machine-memory of at least {_even(needed)} MiB"
         )
     return machine_memory
+
+
+def _even(mebibytes: int) -> int:
+    return mebibytes + mebibytes % 2

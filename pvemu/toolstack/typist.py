@@ -4,7 +4,7 @@ from typing import Final
 
 from pvemu.hypervisor.core import Hypervisor
 from pvemu.hypervisor.timers import Timer
-from pvemu.services.console import ConsoleService
+from pvemu.toolstack.guest_consoles import GuestConsoles
 
 #: Nanoseconds of virtual time between two keys, and how long the guest must be silent before the next line:
 #: programs that look for a key to stop their output would swallow what is typed ahead.
@@ -16,7 +16,7 @@ _LINE_ENDS: Final = b"\r\n"
 class Typist:
     """Types a text, key by key, from when the machine runs."""
 
-    def __init__(self, hypervisor: Hypervisor, consoles: ConsoleService, domid: int, text: bytes) -> None:
+    def __init__(self, hypervisor: Hypervisor, consoles: GuestConsoles, domid: int, text: bytes) -> None:
         self._hypervisor, self._consoles, self._domid = hypervisor, consoles, domid
         self._left = bytearray(text)
         self._printed = -1

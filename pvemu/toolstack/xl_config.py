@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lark import Lark, Token, Transformer, UnexpectedInput
 
@@ -12,9 +12,13 @@ from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.disk_spec import read_disk
 from pvemu.toolstack.guest_config import Action, DiskRequest, GuestConfig
 from pvemu.toolstack.guest_file import read_guest
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.interface_spec import read_interface
 
 Value = int | str | list[Any]
+
+#: What the key `builder` meant before there was `type`.
+_BUILDERS: Final = {"generic": GuestKind.PV, "linux": GuestKind.PV, "hvm": GuestKind.HVM}
 
 
 class ConfigFile(NamedTuple):
@@ -79,12 +83,11 @@ class _Reader:
         self._asked: set[str] = set()
 
     def read(self) -> ConfigFile:
-        self._word("type", ("pv",), "pv")
-        self._word("builder", ("generic", "linux"), "generic")
+        kind = self._kind()
         kernel = self._text("kernel")
         if not kernel:
             raise PvemuError(f'{self._path}: say which kernel to run, as in kernel = "grub-i386-xen.bin"')
-        file = read_guest(self._beside(kernel))
+        file = read_guest(self._beside(kernel), kind)
         ramdisk = self._text("ramdisk")
         extra, root = self._text("extra"), self._text("root")
         line = self._text("cmdline") or " ".join(filter(None, (root and f"root={root}", extra)))
@@ -103,6 +106,8 @@ class _Reader:
             weight=self._number("cpu_weight", 256),
             cap=self._number("cap", 0),
             driver_domain=bool(self._number("driver_domain", 0)),
+            kind=kind,
+            paging=self._paging(kind),
             on_poweroff=self._action("on_poweroff", Action.DESTROY),
             on_reboot=self._action("on_reboot", Action.RESTART),
             on_crash=self._action("on_crash", Action.DESTROY),
@@ -110,6 +115,23 @@ class _Reader:
         unknown = sorted(set(self._values) - self._asked)
         remarks = (f"{self._path}: {key} has no effect here" for key in unknown)
         return ConfigFile(guest, (*file.warnings, *remarks))
+
+    def _kind(self) -> GuestKind | None:
+        """What `type` says, or in older files `builder`; None: the kernel may decide."""
+        said = self._word("type", [kind.value for kind in GuestKind], "")
+        builder = self._word("builder", _BUILDERS, "")
+        kinds = {GuestKind(said)} if said else set[GuestKind]()
+        if builder:
+            kinds.add(_BUILDERS[builder])
+        if len(kinds) > 1:
+            raise PvemuError(f"{self._path}: type and builder contradict each other: leave builder out")
+        return kinds.pop() if kinds else None
+
+    def _paging(self, kind: GuestKind | None) -> Paging | None:
+        """What `hap` says; for a PV guest it says nothing."""
+        if kind is GuestKind.PV or "hap" not in self._values:
+            return None
+        return Paging.NESTED if self._number("hap", 1) else Paging.SHADOW
 
     # --- values of one type ----------------------------------------------------------------------
 
@@ -135,7 +157,9 @@ class _Reader:
         return values
 
     def _word(self, key: str, choices: Iterable[str], default: str) -> str:
-        value = self._text(key) or default
+        value = self._text(key)
+        if not value:
+            return default
         if value not in choices:
             raise PvemuError(f"{self._path}: {key} = {value!r} can't be had here: {' or '.join(choices)}")
         return value

@@ -11,9 +11,11 @@ import pytest
 from pvemu import Machine
 from pvemu.toolstack.disk_spec import read_disk
 from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.machine import Result
 
 GRUB = Path("/usr/lib/grub-xen/grub-i386-xen.bin")
+GRUB_PVH = Path("/usr/lib/grub-xen/grub-i386-xen_pvh.bin")
 SECONDS = 120
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -52,14 +54,26 @@ def disk(make_disk: MakeDisk) -> Path:
     return make_disk(hello=b"Hello from the disk.\n")
 
 
-@pytest.fixture
-def boot_grub(pytestconfig: pytest.Config) -> Boot:
-    """Boot GRUB, type a text at its prompt, and see how it ends and what it printed."""
-    if not GRUB.exists():
+def _booter(image: Path, pytestconfig: pytest.Config) -> Boot:
+    """Boot a GRUB, type a text at its prompt, and see how it ends and what it printed."""
+    if not image.exists():
         pytest.skip("GRUB for Xen is not installed (Debian, Ubuntu: apt install grub-xen-host)")
 
-    def boot(keys: str, *disks: str, memory: int = 64) -> tuple[Result, str]:
-        guest = GuestConfig(GRUB.read_bytes(), name="grub", memory=memory, disks=tuple(map(read_disk, disks)))
+    def boot(
+        keys: str,
+        *disks: str,
+        memory: int = 64,
+        kind: GuestKind | None = None,
+        paging: Paging | None = None,
+    ) -> tuple[Result, str]:
+        guest = GuestConfig(
+            image.read_bytes(),
+            name="grub",
+            memory=memory,
+            disks=tuple(map(read_disk, disks)),
+            kind=kind,
+            paging=paging,
+        )
         with Machine(
             [guest],
             window=pytestconfig.getoption("--state-window"),
@@ -69,3 +83,15 @@ def boot_grub(pytestconfig: pytest.Config) -> Boot:
             return machine.run(SECONDS), plain(bytes(machine.console_bytes))
 
     return boot
+
+
+@pytest.fixture
+def boot_grub(pytestconfig: pytest.Config) -> Boot:
+    """GRUB as a PV guest."""
+    return _booter(GRUB, pytestconfig)
+
+
+@pytest.fixture
+def boot_grub_pvh(pytestconfig: pytest.Config) -> Boot:
+    """GRUB as a PVH guest."""
+    return _booter(GRUB_PVH, pytestconfig)

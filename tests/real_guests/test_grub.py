@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from conftest import Boot, MakeDisk
-
 from guestkit import assemble_file
 from pvemu import Outcome
+from tests.real_guests.conftest import Boot, MakeDisk
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -23,9 +23,7 @@ from guestkit import assemble
 from pvemu.abi import sched
 from tests.toolstack.conftest import Command
 
-TRACE_LINE = re.compile(
-    r"\d+ (int 0x[0-9a-f]{2}|exception \d+|exit 0x[0-9a-f]+) eip=[0-9a-f]{8} eax=[0-9a-f]{8}"
-)
+TRACE_LINE = re.compile(r"\d+ (int 0x[0-9a-f]{2}|[A-Za-z][\w .'-]*) eip=[0-9a-f]{8} eax=[0-9a-f]{8}")
 STATUS_OF_REASON = {
     "SHUTDOWN_poweroff": 0,
     "SHUTDOWN_reboot": 4,

@@ -230,7 +230,7 @@ def test_the_symbols_of_a_bsd_kernel_follow_its_image_as_an_elf_file() -> None:
     elf.symbols, elf.symbol_names = bytes(16) + symbol, b"\0start\0"
     loaded = load_kernel(elf.build())
     table = loaded.segments[-1]
-    assert table.virtual_address == 0xC0104000
+    assert table.address == 0xC0104000
     assert loaded.virt_kend >= table.end
     count = int.from_bytes(table.data[:4], "little")
     assert count == len(table.data) - 4

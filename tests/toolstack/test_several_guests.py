@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
 
 from guestkit import assemble
 from pvemu import Machine, Outcome, PvemuError
 from pvemu.hypervisor.audit import Auditor
 from pvemu.toolstack.disk_spec import read_disk
 from pvemu.toolstack.guest_config import Action, GuestConfig
+from tests.toolstack.conftest import Command
 
 SAYS = """
 guest "says"

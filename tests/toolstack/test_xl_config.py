@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.guest_config import Action
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.xl_config import ConfigFile, looks_like_config, read_config
+from tests.toolstack.conftest import Command
 
 KERNEL = 'guest "tiny"\nsection .text\nstart: hlt\n'
 
@@ -103,7 +104,9 @@ def test_what_has_no_effect_is_remarked_upon(folder: Path) -> None:
         ("vcpus = 0", "vcpus = 0 can't be"),
         ("cpu_weight = 70000", "from 1 to 65535"),
         ("cap = 101", "from 0 to 100"),
-        ("type = 'hvm'", "type = 'hvm' can't be had here: pv"),
+        ("type = 'arm'", "type = 'arm' can't be had here: pv or pvh or hvm"),
+        ("type = 'pv'; builder = 'hvm'", "contradict each other"),
+        ("hap = 'yes'", "hap must be a number"),
         ("on_crash = 'coredump'", "destroy or restart or preserve"),
         ("ramdisk = 'none'", "none can't be read"),
         ("disk = ['a.img,xvda,w', 'b.img,qcow2,xvdb,w']", "convert it to raw"),
@@ -113,6 +116,27 @@ def test_what_has_no_effect_is_remarked_upon(folder: Path) -> None:
 def test_a_mistake_is_reported_with_its_place(folder: Path, text: str, complaint: str) -> None:
     with pytest.raises(PvemuError, match=complaint):
         read(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "paging"),
+    [
+        ("", None, None),
+        ("type = 'pv'", GuestKind.PV, None),
+        ("type = 'pv'; hap = 1", GuestKind.PV, None),
+        ("type = 'pvh'", GuestKind.PVH, None),
+        ("type = 'pvh'; hap = 0", GuestKind.PVH, Paging.SHADOW),
+        ("type = 'hvm'; hap = 1", GuestKind.HVM, Paging.NESTED),
+        ("builder = 'hvm'", GuestKind.HVM, None),
+        ("builder = 'linux'; type = 'pv'", GuestKind.PV, None),
+        ("hap = 0", None, Paging.SHADOW),
+    ],
+)
+def test_a_file_says_what_kind_of_guest_it_is(
+    folder: Path, text: str, kind: GuestKind | None, paging: Paging | None
+) -> None:
+    guest = read(folder, text).guest
+    assert (guest.kind, guest.paging) == (kind, paging)
 
 
 def test_a_file_without_a_kernel_is_none(folder: Path) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
+from rich.console import Console
 
 from pvemu.abi.errors import PvemuError
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
+from pvemu.toolstack.exit_table import ExitTable
 from pvemu.toolstack.exit_trace import ExitTrace
 from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.guest_plans import Options, read_plans
 from pvemu.toolstack.interruption import interruptible
 from pvemu.toolstack.machine import Machine
@@ -50,6 +53,8 @@ def run(
     cmdline: str = "",
     disk: _Several = None,
     net: _Several = None,
+    kind: Annotated[GuestKind | None, Parameter(name="--type")] = None,
+    paging: Paging | None = None,
     pcap: Path | None = None,
     tap: str | None = None,
     dom0: _Switch = False,
@@ -60,6 +65,7 @@ def run(
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())] = False,
     as_object: Annotated[bool, Parameter(name="--json", negative=())] = False,
     trace: Path | None = None,
+    exits: _Switch = False,
     state_window: WindowKind = "live",
     clock: ClockKind = "auto",
 ) -> int:
@@ -86,6 +92,10 @@ def run(
         A disk of the guest: FILE[,xvda[,r|w]][,overlay], as xl.cfg has it; may be given again.
     net
         A network interface of the guest: auto, or mac=...,bridge=... as xl.cfg has it; may be given again.
+    kind
+        What the guest is: pv, pvh or hvm (pvh in a small PC); by default what its file says.
+    paging
+        How its memory is kept apart: direct for pv; nested (usual) or shadow for pvh and hvm.
     pcap
         Write what passes between the interfaces to this file, for tcpdump and Wireshark.
     tap
@@ -106,6 +116,9 @@ def run(
         Print the outcome and the console's text as one JSON object, instead of the console as it comes.
     trace
         Write a line for every exit of the guests to this file.
+    exits
+        At the end show, on stderr or in the JSON, why guests left the processor: how often, and in how much
+        of the host's time.
     state_window
         How registers are reached: live is fast, context is the fallback.
     clock
@@ -117,7 +130,7 @@ def run(
         raise PvemuError("with --dom0 the guest is alone on the machine: give one file, no disk and no net")
     if memory is None and dom0:
         memory = _DOM0_MEMORY
-    plans = read_plans(files, Options(memory, vcpus, cmdline, disk or (), net or ()))
+    plans = read_plans(files, Options(memory, vcpus, cmdline, disk or (), net or (), kind, paging))
     for warning in plans.warnings:
         print(warning, file=sys.stderr)
     typed = _read_keys(keys)
@@ -145,6 +158,7 @@ def run(
             machine.listen(xenstore_socket)
         if trace is not None:
             stack.enter_context(ExitTrace(trace, machine))
+        table = _exit_table(stack, machine, shown=not as_object) if exits else None
         stack.enter_context(interruptible(machine))
         machine.type_text(typed)
         if keys is None and not pty and not as_object and is_interactive():
@@ -157,7 +171,7 @@ def run(
             return _LEFT
         report = as_json(machine, result, watch.reason, [bytes(each) for each in kept])
     if as_object:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(report | ({} if table is None else {"exits": table.as_json()}), indent=2))
     line = ending(result, watch.reason)
     if line is not None:
         print(f"pvemu: {line}", file=sys.stderr)
@@ -182,6 +196,13 @@ def _sinks(
     for each in labelled:
         stack.callback(each.finish)
     return [*labelled]
+
+
+def _exit_table(stack: ExitStack, machine: Machine, *, shown: bool) -> ExitTable:
+    table = ExitTable(machine)
+    if shown:
+        stack.callback(lambda: table.show(Console(stderr=True, highlight=False)))
+    return stack.enter_context(table)
 
 
 def _read_keys(path: Path | None) -> bytes:
