@@ -32,6 +32,10 @@ class XenstoreService:
         self._xenstored = Xenstored(privcmd, domain_exists, quotas)
         self._servers: list[SocketServer] = []
 
+    def audit(self) -> list[str]:
+        """What is wrong with the store: nodes that nobody lists, wrong counts; for tests."""
+        return self._xenstored.store.audit()
+
     def introduce(self, domid: int, mfn: int, port: int) -> None:
         """Serve a new domain; @introduceDomain fires.
 
