@@ -81,12 +81,13 @@ class Auditor:
     def _count_holders(self) -> None:
         """Everything but page-table entries."""
         frames, hypervisor = self._frames, self._hypervisor
-        for mfn, owner in enumerate(frames.owner):
-            if owner == DOMID_IO or (
-                owner == DOMID_XEN and mfn >= hypervisor.heap.end and not hypervisor.is_special_page(mfn)
-            ):
+        shared = [mfn for mfn, owner in enumerate(frames.owner) if owner == DOMID_IO or owner == DOMID_XEN]
+        for mfn in shared:
+            is_m2p = mfn >= hypervisor.heap.end and not hypervisor.is_special_page(mfn)
+            if is_m2p or frames.owner[mfn] == DOMID_IO:
                 self._refer(mfn, PGT_NONE)
-            if frames.pinned[mfn]:
+        for mfn, is_pinned in enumerate(frames.pinned):
+            if is_pinned:
                 self._refer(mfn, frames.type[mfn])
         for mfn in hypervisor.page_types.demoting:
             self._refer(mfn)

@@ -85,11 +85,13 @@ class Hypervisor:
         bounce: enters the guest's kernel at a handler (pv/bounce.py).
         mod_l1_entry: replaces an entry of an L1 (pv/l1_entry.py).
         tlb_is_stale: the processor may still use a translation that was changed.
-        pv_tables, translated_tables: what handles exits and hypercalls of PV guests, direct and auto-translated.
+        pv_tables, translated_tables: handlers of exits and hypercalls, of PV guests and auto-translated ones.
         counters: how often each hypercall was made, by number; hvm_entries: what answers those of HVM guests,
             by the bytes of a long and by number.
         console_output: called with what domain 0 writes to the console; console_input: what it can read.
         between_turns: called before each turn of a vCPU.
+        host_clock: where set, what guests read as time-stamp counter and system time, in nanoseconds: then a
+            run depends on the host. Timers stay on the machine's own clock.
         pass_idle_time: called with how many cycles no vCPU can run for; how many of them it let pass. None:
             nothing can come in from outside, so the clock may jump.
 
@@ -131,6 +133,7 @@ class Hypervisor:
         self.console_input = bytearray()
         self.between_turns: Callable[[], None] = lambda: None
         self.pass_idle_time: Callable[[int], int | None] = lambda cycles: None
+        self.host_clock: Callable[[], int] | None = None
         self.loaded: Vcpu | None = None
         self._pristine = self.cpu.save()
         self.scheduler = Scheduler(self)
@@ -270,7 +273,7 @@ class Hypervisor:
 
     def tsc(self) -> int:
         """The time-stamp counter of every vCPU, in cycles."""
-        return self.clock.now
+        return self.clock.now if self.host_clock is None else self.host_clock()
 
     def system_time(self) -> int:
         """Nanoseconds since the machine was made."""
@@ -370,7 +373,7 @@ class Hypervisor:
         if vcpu.entry_context is not None:
             load_guest_context(vcpu)
         end = self.scheduler.start(vcpu, now)
-        update_time(vcpu, now)
+        update_time(vcpu, now if self.host_clock is None else self.host_clock())
         if vcpu.runstate_area:
             update_runstate_area(vcpu)
         self.run_periodic_timer(vcpu)

@@ -142,7 +142,7 @@ class Domctl:
             add_to_physmap(domain, space, index, gfn)
         except HypercallError as refused:
             raise PvemuError(
-                f"the hypervisor has no memory of its own left for the grant table of {domain}: end another domain"
+                f"the hypervisor has no memory left for the grant table of {domain}: end another domain"
             ) from refused
 
     def map_foreign(self, domid: int, mfn: int) -> memoryview:

@@ -85,7 +85,11 @@ def made_hypercall(name: str) -> Callable[[Maker], Maker]:
 
 
 def table(
-    hypervisor: "Hypervisor", guest: str = PV32, word: int = 4, *, instead: Mapping[str, Handler] | None = None
+    hypervisor: "Hypervisor",
+    guest: str = PV32,
+    word: int = 4,
+    *,
+    instead: Mapping[str, Handler] | None = None,
 ) -> dict[int, Entry]:
     """The entries that guests of a kind can call on a machine, by number.
 

@@ -23,8 +23,11 @@ from pvemu.hypervisor.cpuid import (
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
 
-#: PSE, MCE, SEP is there, MTRR, PGE, MCA, PSE36: what Xen hides from PV guests only.
+#: PSE, MCE, MTRR, PGE, MCA and PSE36, which Xen hides from PV guests only.
 _MORE_FEATURES: Final = bits(3, 7, 12, 13, 14, 17)
+#: A local APIC that is switched off is not there.
+_APIC: Final = bits(9)
+_TSC_DEADLINE: Final = bits(24)
 _GIGABYTE_PAGES: Final = bits(26)
 _FSGSBASE: Final = bits(0)
 _CLFLUSH_SIZE: Final = 8 << 8
@@ -54,11 +57,12 @@ def guest_cpuid(vcpu: "Vcpu", leaf: int, subleaf: int) -> Leaf:
     if XEN_CPUID_FIRST_LEAF <= leaf <= XEN_CPUID_FIRST_LEAF + 0xFF:
         return _xen_leaf(vcpu, leaf - XEN_CPUID_FIRST_LEAF, subleaf)
     if leaf == 1:
+        has_apic = vcpu.hvm_state.vlapic.is_on
         return (
             PROCESSOR[1][0],
             apic_id(vcpu) << _APIC_ID_SHIFT | _CLFLUSH_SIZE,
-            FEATURES_ECX,
-            FEATURES_EDX | _MORE_FEATURES,
+            FEATURES_ECX | _TSC_DEADLINE,
+            (FEATURES_EDX | _MORE_FEATURES) & (-1 if has_apic else ~_APIC),
         )
     if leaf == _STRUCTURED_FEATURES and subleaf:
         return 0, 0, 0, 0

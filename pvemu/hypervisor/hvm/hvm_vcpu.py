@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import exits, flags, layout
-from pvemu.cpu.mode import CR0_ET, CR0_PE, EFER_LMA, EFER_SVME, derive_engine_flags
+from pvemu.cpu.mode import CR0_ET, CR0_PE, CR0_TS, EFER_LMA, EFER_SVME, derive_engine_flags
 from pvemu.cpu.segments import Descriptor
 from pvemu.hypervisor.hvm.linear_memory import LinearMemory
 from pvemu.hypervisor.hvm.msr import INITIAL, TSC
@@ -80,8 +80,8 @@ class HvmVcpu:
 
     @property
     def cr0(self) -> int:
-        """CR0."""
-        return self._cr0
+        """CR0. A task switch, which the processor carries out by itself, sets TS."""
+        return self._cr0 | (self._cpu.window.u64[_CR] & CR0_TS if self._is_loaded else 0)
 
     @cr0.setter
     def cr0(self, value: int) -> None:
@@ -117,7 +117,7 @@ class HvmVcpu:
 
     @cr4.setter
     def cr4(self, value: int) -> None:
-        self._cr4 = value
+        self._cr0, self._cr4 = self.cr0, value
         self._tell_engine()
 
     @property
@@ -127,7 +127,7 @@ class HvmVcpu:
 
     @efer.setter
     def efer(self, value: int) -> None:
-        self._efer = value
+        self._cr0, self._efer = self.cr0, value
         self._tell_engine()
 
     @property
@@ -158,7 +158,7 @@ class HvmVcpu:
 
     def leave(self) -> None:
         """The vCPU's state is about to be saved: keep what only the processor knew."""
-        self._cr3 = self.cr3
+        self._cr0, self._cr3 = self.cr0, self.cr3
         self._cpu.forget_interrupt_window()
         self._cpu.forget_nmi_window()
 

@@ -25,6 +25,8 @@ from pvemu.hypervisor.hvm.segment_registers import (
 
 _EIP, _RSP, _HFLAGS = layout.EIP // 8, layout.RSP, layout.HFLAGS // 4
 _GATE: Final = struct.Struct("<HHHHII")
+#: By the number of words: without and with an error code.
+_FRAMES: Final = {number: struct.Struct(f"<{number}Q") for number in (5, 6)}
 _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _PRESENT: Final = 1 << 15
 _STACK_ALIGNMENT: Final = 16
@@ -81,7 +83,7 @@ def enter_long_handler(window: StateWindow, memory: SystemMemory, event: Event, 
     pointer = (top & -_STACK_ALIGNMENT) - 8 * len(frame) & _WORD
     if not (is_canonical(pointer) and is_canonical(top)):
         raise Fault(exits.SS, 0)
-    push_frame(memory, pointer, struct.pack(f"<{len(frame)}Q", *frame), 8)
+    push_frame(memory, pointer, _FRAMES[len(frame)].pack(*frame), 8)
     mark_accessed(memory, code)
     segments = {layout.CS: code.loaded(gate.selector & ~3 | ring)}
     if ring < cpl:

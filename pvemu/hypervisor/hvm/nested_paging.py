@@ -61,6 +61,10 @@ class NestedPaging:
         """Every page fault is the guest's own; ours are nested ones."""
         return False
 
+    def nested_page_fault(self, vcpu: "Vcpu") -> bool:
+        """An address that is no memory is a device's, and none of this module's affair."""
+        return False
+
     def guest_wrote(self, gfn: int, offset: int, size: int) -> None:
         """The guest's tables are walked anew each time."""
 

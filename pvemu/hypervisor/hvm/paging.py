@@ -45,6 +45,10 @@ class Paging(Protocol):
         """Whether a page fault was not the guest's, and is dealt with."""
         ...
 
+    def nested_page_fault(self, vcpu: "Vcpu") -> bool:
+        """Whether a nested page fault was one of paging itself, and is dealt with."""
+        ...
+
     def guest_wrote(self, gfn: int, offset: int, size: int) -> None:
         """The hypervisor wrote guest memory on the guest's behalf."""
         ...

@@ -7,6 +7,8 @@ from pvemu.cpu.mode import CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
 from pvemu.hypervisor.emulate import Unemulated
 from pvemu.hypervisor.hvm.event import Event
 from pvemu.hypervisor.hvm.event_delivery import deliver
+from pvemu.hypervisor.hvm.machine_map import MACHINE_BASE, MachineMap
+from pvemu.hypervisor.hvm.task_switch import finish_task_switch
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault
 from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.hypervisor.shadow.tables import ShadowLimit
@@ -53,6 +55,10 @@ class ShadowPaging:
             flush_tlb=hypervisor.cpu.flush_tlb,
             limit=shadow_frames(len(domain.vcpus), domain.max_pages),
         )
+        self._machine_map = MachineMap(
+            hypervisor.ram, hypervisor.allocate_paging_page, hypervisor.free_paging_page
+        )
+        self.shadow.tables.machine_base = MACHINE_BASE
         domain.p2m.watchers.append(self.shadow.p2m_changed)
 
     def engine_registers(self, cr0: int, cr4: int, efer: int) -> tuple[int, int, int]:
@@ -64,7 +70,7 @@ class ShadowPaging:
 
     def enter(self, vcpu: "Vcpu") -> None:
         """A vCPU was loaded onto the processor."""
-        self._hypervisor.cpu.set_nested_root(None)
+        self._hypervisor.cpu.set_nested_root(self._machine_map.root)
         self.root_changed(vcpu)
 
     def mode_changed(self, vcpu: "Vcpu") -> None:
@@ -79,7 +85,7 @@ class ShadowPaging:
         except ShadowLimit as limit:
             vcpu.domain.crash(f"shadow paging: {limit}")
             return
-        self._hypervisor.cpu.set_root(root << PAGE_SHIFT)
+        self._hypervisor.cpu.set_root(MACHINE_BASE | root << PAGE_SHIFT)
 
     def invalidate(self, vcpu: "Vcpu", address: int) -> None:
         """INVLPG."""
@@ -103,6 +109,13 @@ class ShadowPaging:
             self._hypervisor.hvm_traps.emulation.access_device(vcpu)
         return True
 
+    def nested_page_fault(self, vcpu: "Vcpu") -> bool:
+        """The processor follows a CR3 that is not ours: the engine has taken it from a TSS. Always True."""
+        event = finish_task_switch(vcpu)
+        if event is not None:
+            deliver(vcpu, event)
+        return True
+
     def guest_wrote(self, gfn: int, offset: int, size: int) -> None:
         """An emulated instruction wrote guest memory, perhaps a table."""
         self.shadow.guest_wrote(gfn, offset, size)
@@ -111,3 +124,4 @@ class ShadowPaging:
         """Give back the shadows."""
         self._p2m.watchers.remove(self.shadow.p2m_changed)
         self.shadow.destroy()
+        self._machine_map.release()

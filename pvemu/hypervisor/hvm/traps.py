@@ -77,6 +77,8 @@ class HvmTraps:
 
     def _nested_page_fault(self, vcpu: "Vcpu") -> None:
         """An address that is no memory, or not to be written; or that has become memory since."""
+        if vcpu.domain.hvm_state.paging.nested_page_fault(vcpu):
+            return
         cpu = self._hypervisor.cpu
         gfn = cpu.control_block[EXIT_INFO_2] >> PAGE_SHIFT
         if self._hypervisor.tlb_is_stale and vcpu.domain.p2m.is_writable(gfn):

@@ -4,13 +4,12 @@ from typing import Final
 
 from pvemu.hypervisor.shadow.guest_tables import GuestTables
 from pvemu.hypervisor.shadow.kinds import guest_slot
-from pvemu.hypervisor.shadow.tables import ShadowTable, ShadowTables
+from pvemu.hypervisor.shadow.tables import FRAME_BITS, ShadowTable, ShadowTables
 from pvemu.memory.page_tables import DIRTY, USER, WRITABLE
 from pvemu.memory.ram import PAGE_SHIFT, Ram
 
 #: What upper entries say besides the frame, by how many the table has.
 _UPPER_FLAGS: Final = {512: 0x27, 4: 0x01}
-_FRAME_BITS: Final = (1 << 40) - (1 << PAGE_SHIFT)
 
 
 class ShadowError(AssertionError):
@@ -66,7 +65,7 @@ class _Check:
         below = self._tables.target(table.base + index)
         assert below is not None
         self._links.add((below.mfn, table.base + index))
-        expected = below.mfn << PAGE_SHIFT | _UPPER_FLAGS[table.key.kind.entries]
+        expected = self._tables.machine_base | below.mfn << PAGE_SHIFT | _UPPER_FLAGS[table.key.kind.entries]
         # A large page that another shadow has let be written is read-only here until somebody writes it here.
         is_right = wanted is not None and below.key in (
             wanted,
@@ -76,7 +75,7 @@ class _Check:
             raise self._error(table, index, entry, "nothing" if wanted is None else wanted.describe())
 
     def _check_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
-        self._leaves.add(((entry & _FRAME_BITS) >> PAGE_SHIFT, table.base + index))
+        self._leaves.add(((entry & FRAME_BITS) >> PAGE_SHIFT, table.base + index))
         leaf = self._guest.leaf(table, index)
         rights = WRITABLE | USER
         allowed = [self._guest.shadow_l1e(table, leaf, for_supervisor=on) for on in (False, True)]

@@ -13,7 +13,7 @@ from pvemu.memory.ram import PAGE_SHIFT, Ram
 _LINK: Final = PRESENT | WRITABLE | USER | ACCESSED
 _LINK_OF_FOUR: Final = PRESENT
 #: The frame number's bits of a shadow entry.
-_FRAME_BITS: Final = (1 << 40) - (1 << PAGE_SHIFT)
+FRAME_BITS: Final = (1 << 39) - (1 << PAGE_SHIFT)
 _SLOT_BITS: Final = 9
 #: When frames run out, one in so many tables goes, so that the search for them pays.
 _EVICTED_AT_ONCE: Final = 16
@@ -57,6 +57,7 @@ class ShadowTables:
 
     Attributes:
         limit: how many there may be, each one frame.
+        machine_base: physical address at which the processor finds machine memory; set before the first table.
         by_gfn: the tables that follow a guest table, by its frame.
         weakened: whether some access that was allowed isn't any more, so that the TLB has to be flushed.
         now: the number of the present use, for `last_use`.
@@ -68,6 +69,7 @@ class ShadowTables:
         self._ram = ram
         self._allocate, self._free = allocate, free
         self.limit = limit
+        self.machine_base = 0
         self._by_key: dict[Key, ShadowTable] = {}
         self._by_mfn: dict[int, ShadowTable] = {}
         self.by_gfn: dict[int, list[ShadowTable]] = {}
@@ -93,7 +95,7 @@ class ShadowTables:
     def target(self, place: int) -> ShadowTable | None:
         """The table that an upper shadow entry leads to."""
         entry = self._ram.u64[place]
-        return self._by_mfn[(entry & _FRAME_BITS) >> PAGE_SHIFT] if entry else None
+        return self._by_mfn[(entry & FRAME_BITS) >> PAGE_SHIFT] if entry else None
 
     # --- coming and going ------------------------------------------------------------------------
 
@@ -186,19 +188,19 @@ class ShadowTables:
             return
         below.parents.add(place)
         flags = _LINK if self.holding(place).key.kind.entries > 4 else _LINK_OF_FOUR
-        self._ram.u64[place] = below.mfn << PAGE_SHIFT | flags
+        self._ram.u64[place] = self.machine_base | below.mfn << PAGE_SHIFT | flags
 
     def set_leaf(self, place: int, entry: int) -> None:
         """Write a shadow_l1e."""
         before = self._ram.u64[place]
         if before == entry:
             return
-        if (before ^ entry) & _FRAME_BITS or not before or not entry:
+        if (before ^ entry) & FRAME_BITS or not before or not entry:
             if before:
-                self.mappings.remove((before & _FRAME_BITS) >> PAGE_SHIFT, place)
+                self.mappings.remove((before & FRAME_BITS) >> PAGE_SHIFT, place)
                 self.weakened = True
             if entry:
-                self.mappings.add((entry & _FRAME_BITS) >> PAGE_SHIFT, place)
+                self.mappings.add((entry & FRAME_BITS) >> PAGE_SHIFT, place)
         elif before & ~entry & (WRITABLE | USER) or entry & ~before & NO_EXECUTE:
             self.weakened = True
         self._ram.u64[place] = entry

@@ -31,7 +31,7 @@ class _Place(NamedTuple):
     """A page of a vCPU's descriptor area."""
 
     vcpu: int
-    index: int
+    page: int
 
 
 class _Copy(NamedTuple):
@@ -72,7 +72,7 @@ class DescriptorPages:
     def map_gdt(self, vcpu: "Vcpu") -> None:
         """Have the processor find the vCPU's GDT, page by page when it looks; the rest reads as null."""
         given = len(self.gdt(vcpu))
-        self._drop(place for place in self._copies if place.vcpu == vcpu.id and place.index < LDT_L1_INDEX)
+        self._drop(place for place in self._copies if place.vcpu == vcpu.id and place.page < LDT_L1_INDEX)
         for index in range(FIRST_RESERVED_GDT_PAGE):
             mfn = None if index < given else self._hypervisor.zero_frame
             map_descriptor_page(self._hypervisor, vcpu, index, mfn)
@@ -80,12 +80,12 @@ class DescriptorPages:
 
     def drop_ldt(self, vcpu: "Vcpu") -> None:
         """The vCPU has another LDT, or finds it through other tables."""
-        self._drop(place for place in self._copies if place.vcpu == vcpu.id and place.index >= LDT_L1_INDEX)
+        self._drop(place for place in self._copies if place.vcpu == vcpu.id and place.page >= LDT_L1_INDEX)
 
     # --- looking ---------------------------------------------------------------------------------
 
     def fault_in(self, vcpu: "Vcpu", index: int) -> bool:
-        """Let the processor see a page of the descriptor area; False: no frame of the guest's belongs there."""
+        """Let the processor see a page of the descriptor area; False: nothing of the guest's is there."""
         place = _Place(vcpu.id, index)
         gfn = self._gfn_at(vcpu, index)
         if gfn is None or place in self._copies or not self._is_own(gfn):
@@ -177,7 +177,7 @@ class DescriptorPages:
         writable: list[int] = []
         for place in dropped:
             copy = self._copies.pop(place)
-            map_descriptor_page(self._hypervisor, self._domain.vcpus[place.vcpu], place.index, None)
+            map_descriptor_page(self._hypervisor, self._domain.vcpus[place.vcpu], place.page, None)
             free.append(copy.mfn)
             others = self._by_gfn[copy.gfn]
             others.discard(place)

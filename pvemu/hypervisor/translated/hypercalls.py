@@ -1,8 +1,8 @@
 """The hypercalls about page tables and descriptors, as auto-translated guests have them.
 
 Xen 4.17 has no such guests any more, but what is left of their rules in its common code and public headers
-is kept to: all frame numbers are the guest's own. The rest is as Xen 3 had it, where a change of an entry is a
-plain store, and pinning is allowed and does nothing: nothing in a table can be wrong.
+is kept to: all frame numbers are the guest's own. The rest is as Xen 3 had it, where a change of an entry is
+a plain store, and pinning is allowed and does nothing: nothing in a table can be wrong.
 """
 
 import struct
@@ -13,7 +13,6 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.xen import (
     DOMID_IO,
-    DOMID_SELF,
     MMU_MACHPHYS_UPDATE,
     MMU_NORMAL_PT_UPDATE,
     MMU_PT_UPDATE_NO_TRANSLATE,

@@ -1,6 +1,7 @@
-"""Shadow paging of an auto-translated PV guest: its page tables hold its own frame numbers, and it writes them.
+"""Shadow paging of an auto-translated PV guest, whose page tables hold frame numbers of its own.
 
-The processor walks shadows of them, below the same fourth level that every PV guest has.
+The guest writes its tables as it likes. The processor walks shadows of them, below the same fourth level that
+every PV guest has.
 """
 
 from contextlib import suppress
@@ -143,7 +144,7 @@ class TranslatedPaging:
         return mfn << PAGE_SHIFT
 
     def store(self, address: int, data: bytes) -> bool:
-        """Write bytes within a frame, by guest-physical address, as the guest itself would; False: it can't."""
+        """Write bytes within a frame, by guest-physical address, as the guest would; False: it can't."""
         gfn = address >> PAGE_SHIFT
         mfn = self._p2m.get(gfn)
         self.descriptors.give_up(gfn)
@@ -180,7 +181,7 @@ class TranslatedPaging:
             inject_page_fault(vcpu, error_code & _ACCESS | (FAULT_PRESENT if is_memory else 0), address)
 
     def _emulate(self, vcpu: "Vcpu", gfn: int) -> None:
-        """Carry out the instruction at EIP, which writes a table; or let the guest do it unnoticed for a while."""
+        """Carry out the instruction at EIP, which writes a table; or let the guest do it unnoticed."""
         user = self._hypervisor.cpu.window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
         memory = InstructionMemory(self.memory, FAULT_USER if user else 0)
         try:

@@ -103,3 +103,11 @@ def test_handlers_find_what_a_processor_leaves_them(
     lines, outcome = lines_of(name, paging, machine_options)
     assert lines == _expected(name)
     assert outcome is _ENDS.get(name, Outcome.REBOOT)
+
+
+@pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
+def test_a_guest_that_faults_without_end_does_not_keep_the_processor(
+    paging: Paging, machine_options: dict[str, str]
+) -> None:
+    lines, outcome = lines_of("handler_in_a_hole", paging, machine_options, seconds=0.002)
+    assert (lines, outcome) == ([], Outcome.DEADLINE)

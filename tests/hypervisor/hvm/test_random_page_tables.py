@@ -32,7 +32,7 @@ from pvemu.memory.page_tables import (
 )
 
 IS_NIGHTLY: Final = settings.default is not None and settings.default.max_examples > 50
-EXAMPLES: Final = 300 if IS_NIGHTLY else 8
+EXAMPLES: Final = 100 if IS_NIGHTLY else 8
 _FRAMES: Final = 16
 
 #: Entries of tables that are used, at every level; the last one is where walks begin to go wrong.
