@@ -66,7 +66,8 @@ class Domain:
         nr_pirqs: how many device interrupts it can name; pirqs: those that are mapped for it, and to what;
             pirq_eoi_frame: its page of a bit for each; unmasks_at_eoi: their end unmasks the port.
         grant_table: what it grants to others, and what it has mapped of theirs.
-        written_pages: its frames that the hypervisor writes by itself (guest_page.py).
+        written_pages: its frames that the hypervisor writes by itself (guest_page.py); foreign_mapped: those
+            among them that are mapped outside.
         pause_count: how often a privileged domain has paused it.
         weight, cap: its share of the processor beside others, and the most of it in percent (0: no limit).
         is_dying: it is being destroyed, up to frame `relinquished`; is_torn_down: it only waits for others
@@ -119,6 +120,7 @@ class Domain:
             hypervisor.free_xen_page(self.shared_info_frame)
             raise OutOfFrames
         self.written_pages: list[int] = []
+        self.foreign_mapped: list[int] = []
         self.pause_count = 0
         self.weight, self.cap = DEFAULT_WEIGHT, 0
         self.is_dying = self.is_torn_down = False

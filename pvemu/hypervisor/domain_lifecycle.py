@@ -143,6 +143,8 @@ def _tear_down(domain: Domain) -> bool:
         _release_vcpu(vcpu)
     if domain.is_translated:
         domain.p2m.drop()
+    while domain.foreign_mapped:
+        put_guest_page(domain, domain.foreign_mapped.pop())
     if domain.pirq_eoi_frame is not None:
         put_guest_page(domain, domain.pirq_eoi_frame)
         domain.pirq_eoi_frame = None

@@ -20,6 +20,7 @@ from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl_hvm import HvmDomctl
 from pvemu.hypervisor.gfn import frame_number
 from pvemu.hypervisor.grant_access import GrantAccess
+from pvemu.hypervisor.guest_page import hold_page
 from pvemu.hypervisor.hvm.physmap import add_to_physmap
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT
 from pvemu.hypervisor.pv.mm import load_base
@@ -146,9 +147,20 @@ class Domctl:
             ) from refused
 
     def map_foreign(self, domid: int, mfn: int) -> memoryview:
-        """A machine frame of a domain, to read and write (Linux: privcmd's foreign mapping)."""
-        if self._hypervisor.frames.owner[mfn] != domid:
+        """A machine frame of a domain, to read and write (Linux: privcmd's foreign mapping).
+
+        Until the domain is destroyed the frame can be neither freed nor made a page table.
+        """
+        domain = self._hypervisor.domains.get(domid)
+        if domain is None or not hold_page(domain, mfn):
             raise PvemuError(f"machine frame {mfn:x} does not belong to domain {domid}")
+        domain.foreign_mapped.append(mfn)
+        return self._hypervisor.ram.frame(mfn)
+
+    def new_page(self, domain: Domain, mfn: int) -> memoryview:
+        """A machine frame of a domain that has not run yet, to fill it."""
+        if self._hypervisor.frames.owner[mfn] != domain.domid:
+            raise PvemuError(f"machine frame {mfn:x} does not belong to domain {domain.domid}")
         return self._hypervisor.ram.frame(mfn)
 
     def pin_root(self, domain: Domain, mfn: int) -> None:

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 def get_guest_page(domain: "Domain", number: int) -> int:
     """Take a frame that the domain names to write into, and return it; raises HypercallError(EINVAL)."""
     mfn = machine_frame(domain, number)
-    if domain.hypervisor.page_types.get_page_and_type(mfn, domain, PGT_WRITABLE):
+    if not hold_page(domain, mfn):
         raise HypercallError(Errno.EINVAL)
     domain.hypervisor.before_write(mfn)
-    domain.written_pages.append(mfn)
     return mfn
+
+
+def hold_page(domain: "Domain", mfn: int) -> bool:
+    """Hold a machine frame of the domain to be written; False: it is not the domain's to write."""
+    if domain.hypervisor.page_types.get_page_and_type(mfn, domain, PGT_WRITABLE):
+        return False
+    domain.written_pages.append(mfn)
+    return True
 
 
 def put_guest_page(domain: "Domain", mfn: int) -> None:

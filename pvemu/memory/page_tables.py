@@ -64,8 +64,8 @@ _L2: Final = Level(2, 21, 512, may_be_large=True)
 TWO_LEVEL: Final = PagingFormat("2-level", 4, (Level(2, 22, 1024, may_be_large=True), Level(1, 12, 1024)))
 PAE: Final = PagingFormat("PAE", 8, (Level(3, 30, 4, has_rights=False), _L2, _L1))
 COMPAT: Final = PagingFormat("PAE below long mode", 8, (Level(3, 30, 4), _L2, _L1))
-#: What a 32-bit PV guest is to believe that does not have its tables used as they are: its L3 entries carry no
-#: rights, as in PAE; the bits that PAE reserves are free, and CR3 names any frame, as below long mode.
+#: What a 32-bit PV guest is to believe whose tables are not used as they are: its L3 entries carry no rights,
+#: as in PAE; the bits that PAE reserves are free, and CR3 names any frame, as below long mode.
 TRANSLATED: Final = PagingFormat("PAE of a translated guest", 8, PAE.levels)
 FOUR_LEVEL: Final = PagingFormat(
     "4-level", 8, (Level(4, 39, 512), Level(3, 30, 512, may_be_large=True), _L2, _L1)

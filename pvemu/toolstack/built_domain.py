@@ -70,11 +70,11 @@ class NewMemory:
     """
 
     def __init__(self, domctl: Domctl, domain: Domain, frames: dict[int, int]) -> None:
-        self._domctl, self._domid, self.frames = domctl, domain.domid, frames
+        self._domctl, self._domain, self.frames = domctl, domain, frames
 
     def page(self, number: int) -> memoryview:
         """A page's bytes."""
-        return self._domctl.map_foreign(self._domid, self.frames[number])
+        return self._domctl.new_page(self._domain, self.frames[number])
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Copy bytes to an address."""

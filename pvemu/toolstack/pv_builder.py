@@ -46,8 +46,7 @@ def build_pv_domain(domctl: Domctl, file: KernelFile, plan: DomainPlan) -> Built
         raise CommandLineTooLong(len(plan.command_line), MAX_GUEST_CMDLINE - 1)
     privileged, pages, translated = plan.privileged, plan.pages, plan.paging is Paging.SHADOW
     kernel = load_pv_kernel(file)
-    if translated:
-        _check_translated(kernel, privileged)
+    _check_paging(kernel, privileged, translated)
     layout = plan_domain(
         kernel, memory_pages=pages, privileged=privileged, module=plan.module, translated=translated
     )
@@ -92,25 +91,34 @@ def build_pv_domain(domctl: Domctl, file: KernelFile, plan: DomainPlan) -> Built
     return BuiltDomain(domain, plan.kind, layout, rings)
 
 
-def _check_translated(kernel: Kernel, privileged: bool) -> None:
-    """Raises KernelRefused if a kernel can't be an auto-translated guest."""
+def _check_paging(kernel: Kernel, privileged: bool, translated: bool) -> None:
+    """Raises KernelRefused if a kernel can't be an auto-translated guest, or can't be any other."""
+    feature = 1 << XENFEAT_auto_translated_physmap
+    if not translated:
+        # Xen starts such a kernel as domain 0, its tools (libxenguest: bootearly) do not as another one.
+        if kernel.features_required & feature and not privileged:
+            raise KernelRefused(
+                "PV Autotranslate guests no longer supported",
+                "the kernel requires the feature auto_translated_physmap: give --paging shadow",
+            )
+        return
     if privileged:
         raise KernelRefused(
             "domain 0 can't be auto-translated",
             "domain 0 has to name machine frames: leave --paging shadow out, or --dom0",
         )
-    if not kernel.features_supported & 1 << XENFEAT_auto_translated_physmap:
+    if not kernel.features_supported & feature:
         raise KernelRefused(
             "the kernel does not say that it can do with shadow paging (feature auto_translated_physmap)",
-            "leave --paging shadow out; or, if it needs no machine frames, write the feature into its note FEATURES",
+            "leave --paging shadow out; or, if it needs no machine frames, say so in its note FEATURES",
         )
 
 
 def _map_shared_frames(domctl: Domctl, domain: Domain, shared_info: int, pages: int) -> None:
     """Let the guest find at frames of its own what it shares with the hypervisor.
 
-    As Xen's tools did (libxc 4.6: arch_setup_bootlate): shared_info in the place of a page of memory, all
-    frames that the grant table can have behind the last one.
+    As Xen's tools did while there were such guests: shared_info in the place of a page of memory, all frames
+    that the grant table can have behind the last one.
     """
     domctl.add_to_physmap(domain, XENMAPSPACE_shared_info, 0, shared_info)
     for index in range(MAX_FRAMES):

@@ -149,7 +149,9 @@ def _fill_descriptors(machine: Machine, image: Image, chance: random.Random) -> 
     for entry in range(64):
         high = 0x8F00 | chance.getrandbits(8) << 16 & 0xF0FFFF | chance.choice((0, 0x20, 0x60)) << 8
         low = 0xFFFF | chance.choice((0xE019, 0xE008, 8, 16, 0)) << 16
-        value = chance.choice((low | (high | chance.choice((0x1000, 0xF000, 0xC00))) << 32, chance.getrandbits(64)))
+        value = chance.choice(
+            (low | (high | chance.choice((0x1000, 0xF000, 0xC00))) << 32, chance.getrandbits(64))
+        )
         memory.copy_to_guest(image.symbols["gdt"] + entry * 8, struct.pack("<Q", value))
 
 
@@ -204,7 +206,9 @@ def image_of(kind: str) -> Image:
     path = GUESTS / KINDS[kind][0]
     text = path.read_text()
     if kind.startswith("translated"):
-        text = re.sub(r'^guest "[^"]*"', r'\g<0>, features="auto_translated_physmap"', text, flags=re.MULTILINE)
+        text = re.sub(
+            r'^guest "[^"]*"', r'\g<0>, features="auto_translated_physmap"', text, flags=re.MULTILINE
+        )
     return assemble(text, filename=str(path))
 
 

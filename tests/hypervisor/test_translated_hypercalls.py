@@ -1,4 +1,4 @@
-"""Hypercalls of auto-translated guests: every frame number is the guest's own, and a table is a page like others."""
+"""Hypercalls of auto-translated guests: frame numbers are their own, and a table is a page like others."""
 
 import struct
 from collections.abc import Iterator

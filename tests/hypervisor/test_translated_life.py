@@ -74,11 +74,13 @@ def test_few_frames_for_shadows_are_enough(machine_options: Any) -> None:
         assert machine.console_bytes.decode() == (GUESTS / "expected" / "own_tables.txt").read_text()
 
 
-def test_a_guest_that_needs_more_shadows_than_there_are_is_crashed_with_that_reason(machine_options: Any) -> None:
+def test_a_guest_that_needs_more_shadows_than_there_are_is_crashed_with_that_reason(
+    machine_options: Any,
+) -> None:
     with Machine([shadowed(GUESTS / "own_tables.gk")], **machine_options) as machine:
         translation = machine.domain.translation
         translation.shadow.set_limit(LEAST_FRAMES)
-        for root in (1, 2):  # which have their frames for good, as those of vCPUs
+        for root in (1, 2, 3):  # which have their frames for good, as those of vCPUs
             translation.shadow.set_root(translation.memory.mode, root << 12, root)
         assert machine.run(seconds=5).outcome is Outcome.CRASH
         assert any("no frame is left for a table" in line for line in machine.log_lines)

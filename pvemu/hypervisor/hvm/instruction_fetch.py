@@ -1,6 +1,6 @@
 """The instruction at EIP of an HVM guest, and going on behind it."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -26,21 +26,22 @@ DR6_SINGLE_STEP: Final = 1 << 14
 _decoder = cache(Decoder)
 
 
-def fetch_code(vcpu: "Vcpu") -> bytes:
+def fetch_code(vcpu: "Vcpu", *, whole: bool = False) -> bytes:
     """The bytes at EIP: 15 of them, or as many as can be read.
 
     Raises:
-        GuestPageFault, NoCode: not even the first can.
+        GuestPageFault, NoCode: not even the first can, or if `whole` not all.
     """
     window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm_state.linear_memory
     address = window.u64[_EIP]
     if not window.u32[_HFLAGS] & layout.HF_CS64:
         address = address + window.u64[_CS_BASE] & _LOW
+    user = window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
     inside = min(LONGEST, PAGE_SIZE - (address & PAGE_MASK))
-    code: bytes = memory.fetch(address, inside)
+    code: bytes = memory.fetch(address, inside, user=user)
     if inside < LONGEST:
-        with suppress(GuestPageFault, NoCode):
-            code += memory.fetch(address + inside, LONGEST - inside)
+        with nullcontext() if whole else suppress(GuestPageFault, NoCode):
+            code += memory.fetch(address + inside, LONGEST - inside, user=user)
     return code
 
 

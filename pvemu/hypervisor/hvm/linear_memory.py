@@ -58,29 +58,26 @@ class LinearMemory:
             self._wrap(address + first), size - first, user=user, fetch=fetch
         )
 
-    def fetch(self, address: int, size: int) -> bytes:
+    def fetch(self, address: int, size: int, *, user: bool) -> bytes:
         """Read code of one page, which the processor has fetched already: nothing is marked as accessed.
 
         Raises:
             GuestPageFault: the guest's tables lead nowhere. NoCode: they lead to no memory.
         """
-        place = self.translate(address, 0, update=False).address
+        access = FAULT_FETCH | (FAULT_USER if user else 0)
+        place = self.translate(address, access, update=False).address
         if self._vcpu.domain.p2m.get(place >> PAGE_SHIFT) is None:
             raise NoCode
         return self._read_piece(place, size)
 
     def write(self, address: int, data: bytes, *, user: bool = False) -> None:
         """Write bytes, all or none; raises GuestPageFault."""
-        access = FAULT_WRITE | (FAULT_USER if user else 0)
-        pieces = []
-        done = 0
-        while done < len(data):
-            at = self._wrap(address + done)
-            piece = data[done : done + PAGE_SIZE - (at & PAGE_MASK)]
-            pieces.append((self._place(at, access), piece))
-            done += len(piece)
-        for place, piece in pieces:
-            self._write_piece(place, piece)
+        for place, first, last in self._pieces_to_write(address, len(data), user=user):
+            self._write_piece(place, data[first:last])
+
+    def check_write(self, address: int, size: int, *, user: bool = False) -> None:
+        """Raise GuestPageFault if a write of so many bytes would; pages are marked as if it had been made."""
+        self._pieces_to_write(address, size, user=user)
 
     def translate(self, address: int, access: int, *, update: bool = True) -> GuestTranslation:
         """Where a linear address leads in guest-physical memory.
@@ -97,6 +94,18 @@ class LinearMemory:
         return walk(
             self._ram, p2m.get, mode, hvm.cr3, address, access, is_writable=p2m.is_writable, update=update
         )
+
+    def _pieces_to_write(self, address: int, size: int, *, user: bool) -> list[tuple[int, int, int]]:
+        """Page by page: the guest-physical address, and the first and the end of the bytes for there."""
+        access = FAULT_WRITE | (FAULT_USER if user else 0)
+        pieces = []
+        done = 0
+        while done < size:
+            at = self._wrap(address + done)
+            end = min(done + PAGE_SIZE - (at & PAGE_MASK), size)
+            pieces.append((self._place(at, access), done, end))
+            done = end
+        return pieces
 
     def _place(self, address: int, access: int) -> int:
         """The guest-physical address of a linear one; raises GuestPageFault.

@@ -3,15 +3,12 @@
 from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import exits, layout
-from pvemu.cpu.decode import LONGEST
 from pvemu.hypervisor.emulate import Emulator, InstructionFault, Memory, NoInstruction, Unemulated
 from pvemu.hypervisor.hvm.event import Event
 from pvemu.hypervisor.hvm.event_delivery import deliver
 from pvemu.hypervisor.hvm.instruction_fetch import DR6_SINGLE_STEP, fetch_code
 from pvemu.hypervisor.hvm.linear_memory import LinearMemory, NoCode
 from pvemu.memory.guest_walk import GuestPageFault
-from pvemu.memory.page_tables import FAULT_USER, FAULT_WRITE
-from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
@@ -35,15 +32,23 @@ class InstructionMemory(Memory):
 
     def read_for_write(self, address: int, size: int) -> bytes:
         """Load what will be stored to; raises GuestPageFault as the store would."""
-        access = FAULT_WRITE | (FAULT_USER if self._user else 0)
-        self._memory.translate(address, access)
-        if (address & PAGE_MASK) + size > PAGE_SIZE:
-            self._memory.translate(address + size - 1, access)
+        self._memory.check_write(address, size, user=self._user)
         return self.read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
         """Store; raises GuestPageFault."""
         self._memory.write(address, data, user=self._user)
+
+
+def _no_instruction(vcpu: "Vcpu") -> Event:
+    """The bytes at EIP make no instruction: it is invalid, or the rest of it can't be had."""
+    try:
+        fetch_code(vcpu, whole=True)
+    except GuestPageFault as fault:
+        return Event(exits.PF, error_code=fault.error_code, address=fault.address)
+    except NoCode:
+        return Event(exits.GP, error_code=0)
+    return Event(exits.UD)
 
 
 class InstructionEmulation:
@@ -55,14 +60,12 @@ class InstructionEmulation:
     def access_device(self, vcpu: "Vcpu") -> None:
         """Carry out the instruction at EIP, which has met no memory, or memory that can't be written.
 
-        One that is not known ends the domain. Bytes that make no instruction are #UD, or #GP(0) if the rest
-        of them would have to come from no memory.
+        One that is not known ends the domain.
         """
         try:
             self.emulate(vcpu)
         except NoInstruction:
-            whole = len(fetch_code(vcpu)) == LONGEST
-            deliver(vcpu, Event(exits.UD) if whole else Event(exits.GP, error_code=0))
+            deliver(vcpu, _no_instruction(vcpu))
         except Unemulated as reason:
             vcpu.domain.crash(f"access to no memory, by an instruction that is not emulated: {reason}")
 

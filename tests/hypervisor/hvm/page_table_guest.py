@@ -26,7 +26,7 @@ from pvemu.toolstack.machine import Outcome
 
 GUEST: Final = Path(__file__).parents[2] / "guests/hvm/page_tables.gk"
 #: MiB of the guest, and of its machine.
-_MEMORY, _MACHINE_MEMORY = 16, 64
+_MEMORY, _MACHINE_MEMORY = 12, 48
 #: Frames that are the test's besides those of `frames`: 4 MiB of memory that nothing else uses.
 LARGE_FRAMES: Final = range(0x800, 0xC00)
 #: Frames below the test's own are the guest's image; a test leaves them alone.

@@ -252,7 +252,7 @@ def compare(run: Run, program: Program) -> None:
             continue
         if operation.code in _CHANGES and not expected.error_code & FAULT_WRITE:
             found = found._replace(error_code=found.error_code & ~FAULT_WRITE)
-        assert found == expected, f"{run.variant.name}, operation {number}: {operation}"
+        assert found == expected, f"{run.variant.name}, operation {number}: {operation}, {found}, expected {expected}"
     for number, frame in program.memory.items():
         if number in run.frames or number in run.large_frames:
             real = bytes(run.frame(number))

@@ -39,7 +39,9 @@ _l2_changes = st.tuples(st.just(_L2), st.sampled_from(_L2_SLOTS), st.sampled_fro
 _accesses = st.tuples(
     st.sampled_from((_READ, _STORE, _ADD)), _addresses, st.just(0), st.integers(0, (1 << 32) - 1)
 )
-_steps = st.one_of(_l1_changes, _l1_changes, _l2_changes, _accesses, _accesses, _accesses, st.just((_RELOAD, 0, 0, 0)))
+_steps = st.one_of(
+    _l1_changes, _l1_changes, _l2_changes, _accesses, _accesses, _accesses, st.just((_RELOAD, 0, 0, 0))
+)
 
 
 class Seen(NamedTuple):
@@ -61,7 +63,10 @@ def run(steps: list[tuple[int, ...]], paging: Paging, options: Any) -> Seen:
             machine.domain.translation.shadow.check()
         raw = memory.copy_from_guest(symbols["results"], len(steps) * _RESULT.size)
         tables = [
-            [_own(machine, *entry) for entry in _ENTRY.iter_unpack(memory.copy_from_guest(symbols[name], _PAGE))]
+            [
+                _own(machine, *entry)
+                for entry in _ENTRY.iter_unpack(memory.copy_from_guest(symbols[name], _PAGE))
+            ]
             for name in ("low_l2", "first_l1", "second_l1")
         ]
         data = memory.copy_from_guest(symbols["data"], 3 * _PAGE)

@@ -37,9 +37,7 @@ def submap(text: str) -> set[int]:
 
 def test_a_guest_is_told_by_its_features_whose_frames_it_has_to_name(machine_options: Any) -> None:
     hello = HERE / "hello.gk"
-    direct, own = (
-        play(guest, machine_options=machine_options) for guest in (plan(hello), shadowed(hello))
-    )
+    direct, own = (play(guest, machine_options=machine_options) for guest in (plan(hello), shadowed(hello)))
     assert own.texts[0].splitlines()[0] == direct.texts[0].splitlines()[0] == "Hello from ring 1!"
     assert submap(own.texts[0]) - submap(direct.texts[0]) == OWN
     assert submap(direct.texts[0]) - submap(own.texts[0]) == NOT_ITS
@@ -98,6 +96,14 @@ def test_page_tables_that_are_no_business_of_xens_are_pinned_and_written_alike(m
     different = [(own, other) for own, other in zip(lines, direct, strict=True) if own != other]
     assert different
     assert all(own.endswith(" done") and " error -" in other for own, other in different)
+
+
+def test_a_kernel_that_requires_it_is_refused_by_direct_paging_as_by_real_tools(machine_options: Any) -> None:
+    image = assemble('guest "needs it", features="!auto_translated_physmap"\nstart: hlt\n').elf
+    with pytest.raises(KernelRefused) as refused:
+        Machine([GuestConfig(image, memory=8)], **machine_options)
+    assert refused.value.reason == "PV Autotranslate guests no longer supported"
+    assert "--paging shadow" in refused.value.remedy
 
 
 @pytest.mark.parametrize(

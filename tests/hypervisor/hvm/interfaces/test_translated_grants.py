@@ -11,7 +11,7 @@ from translated import OUTSIDE, PAGES, TABLE_GFN, Guest, Translated
 
 from pvemu.abi import grant_table as gnttab
 from pvemu.abi.errno import Errno
-from pvemu.abi.errors import GrantRefused
+from pvemu.abi.errors import GrantRefused, PvemuError
 from pvemu.abi.memory import (
     XENMAPIDX_grant_table_status,
     XENMAPSPACE_grant_table,
@@ -165,6 +165,28 @@ def test_services_use_what_a_translated_guest_grants() -> None:
         assert machine[1].read((PAGE << 12) + 200, 3) == b"map"
         with pytest.raises(GrantRefused):
             machine.domctl.copy_from_grant(1, REF + 2, 0, 7)
+
+
+def test_a_page_that_a_service_has_mapped_is_not_freed_under_it() -> None:
+    with granting() as machine:
+        one = machine[1]
+        mfn = one.domain.p2m.get(PAGE)
+        assert mfn is not None
+        page = machine.domctl.map_foreign(1, mfn)
+        assert extents(one, XENMEM_decrease_reservation, [PAGE]) == 1
+        assert machine.hypervisor.frames.owner[mfn] == 1
+        page[:4] = b"mine"
+        machine.audit()
+        machine.destroy(1)
+        machine.audit()
+        machine.destroy(2)
+        assert machine.hypervisor.heap.free_frames == machine.free_frames
+
+
+@pytest.mark.parametrize("mfn", [0, 1 << 40])
+def test_no_service_maps_what_is_not_the_domains(mfn: int) -> None:
+    with Translated() as machine, pytest.raises(PvemuError):
+        machine.domctl.map_foreign(1, mfn)
 
 
 @pytest.mark.parametrize("word", WORDS)
