@@ -18,17 +18,33 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.gk"))
 SERVED = {"disk", "pvhvm", "xenbus"}
 #: Those that are HVM guests.
 HVM = {"unmodified", "unmodified64"}
+#: Those that are a domain 0.
+DOM0 = {"logdirty"}
 VCPUS = {"smp": 2}
 
 
 @pytest.mark.parametrize("privileged", [False, True], ids=["domU", "dom0"])
-@pytest.mark.parametrize("name", sorted({*NAMES} - SERVED - HVM))
+@pytest.mark.parametrize("name", sorted({*NAMES} - SERVED - HVM - DOM0))
 def test_an_example_prints_what_it_prints_on_real_xen(
     name: str, privileged: bool, machine_options: Any
 ) -> None:
     guest = plan(EXAMPLES / f"{name}.gk", memory=16, vcpus=VCPUS.get(name, 1))
     played = play(guest, machine_options=machine_options, privileged=privileged)
     assert played.texts[0] == (EXPECTED / f"{name}.txt").read_text()
+    assert played.result.outcome is Outcome.POWEROFF
+
+
+@pytest.mark.parametrize("name", sorted(DOM0))
+def test_a_domain_0_prints_what_it_prints_on_real_xen(name: str, machine_options: Any) -> None:
+    played = play(plan(EXAMPLES / f"{name}.gk", memory=16), machine_options=machine_options, privileged=True)
+    assert played.texts[0] == (EXPECTED / f"{name}.txt").read_text()
+    assert played.result.outcome is Outcome.POWEROFF
+
+
+@pytest.mark.parametrize("name", sorted(DOM0))
+def test_an_example_for_domain_0_says_so_to_others(name: str, machine_options: Any) -> None:
+    played = play(plan(EXAMPLES / f"{name}.gk"), machine_options=machine_options)
+    assert played.texts[0] == "Only domain 0 may make domains.\n"
     assert played.result.outcome is Outcome.POWEROFF
 
 
