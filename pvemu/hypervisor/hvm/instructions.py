@@ -172,21 +172,14 @@ def _skip(vcpu: "Vcpu") -> None:
 
 _READ_CONTROL: Final[dict[int, Callable[["Vcpu"], int]]] = {
     0: control.read_cr0,
-    2: lambda vcpu: vcpu.hvm_state.cr2,
     3: lambda vcpu: vcpu.hvm_state.cr3,
     4: lambda vcpu: vcpu.hvm_state.cr4,
     8: control.read_cr8,
 }
 
 
-def _write_cr2(vcpu: "Vcpu", value: int) -> bool:
-    vcpu.hvm_state.cr2 = value
-    return True
-
-
 _WRITE_CONTROL: Final[dict[int, Callable[["Vcpu", int], bool]]] = {
     0: control.write_cr0,
-    2: _write_cr2,
     3: control.write_cr3,
     4: control.write_cr4,
     8: control.write_cr8,

@@ -12,6 +12,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.decode import LONGEST, Instruction
+from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.pv.debug_registers import ALIASES, CR4_DE, get_debugreg, set_debugreg
 from pvemu.hypervisor.pv.inject import inject_exception, kernel_mode
 from pvemu.hypervisor.pv.mm import load_base
@@ -141,6 +142,19 @@ def fixed_cr4(value: int) -> int:
     return INITIAL_CR4 | value & _CR4_CHOICES
 
 
+def _load_base_whole(vcpu: Vcpu, mfn: int) -> bool:
+    """Change the root table, and take the old one apart if nothing else needs it; False if it can't be one.
+
+    A hypercall would be stopped when time is up; an instruction is not, for each step gets on with it.
+    """
+    types = vcpu.domain.hypervisor.page_types
+    while (failure := load_base(vcpu, mfn)) == RESTART:
+        pass
+    while types.demoting and not types.finish():
+        pass
+    return not failure
+
+
 def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
     if number == 0:
         if (value ^ GUEST_CR0) & ~_CR0_TS:
@@ -150,7 +164,7 @@ def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
         vcpu.cr2 = value
         vcpu.domain.hypervisor.ram.u32[vcpu.info + 8 >> 2] = value
     elif number == 3:
-        return load_base(vcpu, (value >> 12 | value << 20) & _LOW) == 0
+        return _load_base_whole(vcpu, (value >> 12 | value << 20) & _LOW)
     elif number == 4:
         vcpu.cr4 = fixed_cr4(value)
     else:
