@@ -39,7 +39,8 @@ check: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS)
 
 bench: $(READY)
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/pvemu bench --quick
+	@$(BIN)/python -m benchmarks.promises
 
 nightly: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "nightly or not nightly" --hypothesis-profile nightly \

@@ -1,1 +1,1 @@
-"""What things cost: each benchmark measures pvemu beside something known, and gives their ratio."""
+"""What a trap costs and what a hypercall costs: one job done by every way there is, and counted exactly."""

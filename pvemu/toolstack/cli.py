@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from guestkit import AssemblyError
 from pvemu import __version__
 from pvemu.abi.errors import PvemuError
+from pvemu.toolstack.verbs.bench import bench
 from pvemu.toolstack.verbs.doctor import doctor
 from pvemu.toolstack.verbs.hypercalls import hypercalls
 from pvemu.toolstack.verbs.run import run
@@ -22,7 +23,7 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 
 app = App(name="pvemu", help="Xen's architecture in one process.", version=f"pvemu {__version__}")
-for verb in (run, doctor, hypercalls):
+for verb in (run, bench, doctor, hypercalls):
     app.command(verb)
 
 

@@ -162,7 +162,7 @@ class Machine:
         hypervisor = self.hypervisor
         until = _FOR_EVER
         if seconds is not None:
-            until = hypervisor.tsc() + int(seconds * CYCLES_PER_SECOND)
+            until = hypervisor.clock.now + int(seconds * CYCLES_PER_SECOND)
         end = hypervisor.run(until)
         while end is End.ALL_DOWN and any(guest.reason is None for guest in self.guests):
             # The last one to end may be one to start again.
@@ -194,6 +194,10 @@ class Machine:
             self._typists.append(Typist(self.hypervisor, self._dom0.consoles, domid, text))
         else:
             self.hypervisor.type_at_console(text)
+
+    def show_host_time(self) -> None:
+        """Let guests read the host's time, so that they can measure themselves; runs differ from now on."""
+        self.hypervisor.host_clock = self.outside.host_time
 
     def listen(self, path: Path) -> None:
         """Serve xenstore on a Unix socket while the machine runs.

@@ -33,6 +33,7 @@ class Gate:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._next_look = 0
+        self._opened = time.perf_counter_ns()
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
@@ -68,6 +69,10 @@ class Gate:
     def is_open(self) -> bool:
         """Whether anything can come in."""
         return len(self._selector.get_map()) > 1
+
+    def host_time(self) -> int:
+        """Nanoseconds of the host since the gate was opened."""
+        return time.perf_counter_ns() - self._opened
 
     def wake(self) -> None:
         """End a wait that is going on; may be called from a signal handler."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter, Token
 from rich.console import Console
@@ -40,6 +40,7 @@ def _whole_number(_type: type, tokens: Sequence[Token]) -> int:
         raise ValueError(f'"{text}" is no whole number.') from None
 
 
+TimeSource = Literal["virtual", "host"]
 _Number = Annotated[int | None, Parameter(converter=_whole_number)]
 _Switch = Annotated[bool, Parameter(negative=())]
 _Several = Annotated[list[str] | None, Parameter(negative=())]
@@ -68,6 +69,7 @@ def run(
     exits: _Switch = False,
     state_window: WindowKind = "live",
     clock: ClockKind = "auto",
+    tsc: TimeSource = "virtual",
 ) -> int:
     """Run guests and show what they print.
 
@@ -123,6 +125,8 @@ def run(
         How registers are reached: live is fast, context is the fallback.
     clock
         How time is counted: block is fast, count the fallback; auto takes what works.
+    tsc
+        What guests read as time: virtual is the same in every run; with host they can measure themselves.
     """
     if max_time is not None and not (math.isfinite(max_time) and max_time > 0):
         raise PvemuError(f"--max-time {max_time} is no time: give a number of virtual seconds above 0")
@@ -154,6 +158,8 @@ def run(
         for number, sink in enumerate(sinks):
             if isinstance(sink, PseudoTerminal):
                 sink.connect(machine.outside, partial(machine.type_keys, guest=number))
+        if tsc == "host":
+            machine.show_host_time()
         if xenstore_socket is not None:
             machine.listen(xenstore_socket)
         if trace is not None:

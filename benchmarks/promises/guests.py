@@ -5,7 +5,7 @@ from typing import Final
 import unicorn
 from unicorn import x86_const as x86
 
-from benchmarks.measuring import seconds_of
+from benchmarks.promises.measuring import seconds_of
 from guestkit import Image, assemble
 from pvemu import Machine
 from pvemu.abi.hypercalls import BY_NAME

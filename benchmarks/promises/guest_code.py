@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Final
 
-from benchmarks.guests import program, run_on_pvemu, run_on_unicorn
-from benchmarks.measuring import Benchmark
+from benchmarks.promises.guests import program, run_on_pvemu, run_on_unicorn
+from benchmarks.promises.measuring import Benchmark
 
 _COMPUTE: Final = """
         mov ecx, 12000000

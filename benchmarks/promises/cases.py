@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.guests import run_on_pvemu
-from benchmarks.measuring import Benchmark, recorded
+from benchmarks.promises.guests import run_on_pvemu
+from benchmarks.promises.measuring import Benchmark, recorded
 from guestkit import assemble_file
 
 _HERE: Final = Path(__file__).parent

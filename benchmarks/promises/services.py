@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.measuring import Benchmark, seconds_of
+from benchmarks.promises.measuring import Benchmark, seconds_of
 from guestkit import assemble_file
 from pvemu import Machine, Outcome
 from pvemu.abi.xs_wire import XS_READ

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from benchmarks.cases import Case, against_xen
-from benchmarks.measuring import Benchmark
+from benchmarks.promises.cases import Case, against_xen
+from benchmarks.promises.measuring import Benchmark
 
 _CASES: Final = (
     Case("m", "mmu_update, 1 entry", 100_000, 3284),

@@ -1,0 +1,64 @@
+"""What is not exact about a cell: the host's time, taken in turns so that a busy moment hits all alike."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from benchmarks.counting import MARK
+from benchmarks.jobs import Job
+from benchmarks.routes import Route
+
+Progress = Callable[[Job], None]
+
+
+def sample(job: Job) -> float:
+    """Nanoseconds of one operation: the median of the samples of one run, but for that which warms up."""
+    times: list[int] = []
+    clock = time.perf_counter_ns
+    with job.running() as running:
+        running.on_interrupt(MARK, lambda: times.append(clock()))
+        running.run()
+    spans = [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)]
+    return median(spans[1:]) / job.per_sample
+
+
+def sample_in_turns(
+    jobs: Sequence[Job], repetitions: int, seed: int, progress: Progress = lambda job: None
+) -> dict[Route, list[float]]:
+    """Samples of all routes of one operation; those of the same index are neighbours in time.
+
+    Args:
+        repetitions: how many runs of each.
+        seed: decides the order within each turn.
+    """
+    samples: dict[Route, list[float]] = {job.route: [] for job in jobs}
+    order = random.Random(seed)
+    for _ in range(repetitions):
+        for job in order.sample(jobs, len(jobs)):
+            samples[job.route].append(sample(job))
+            progress(job)
+    return samples
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with the quartiles around it."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The median and the quartiles of some values; of one or two the quartiles are the ends."""
+    if len(values) < 3:
+        return Spread(median(values), min(values), max(values))
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return Spread(median(values), low, high)
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """How many times as long as its neighbour in `base` each value is."""
+    return [value / other for value, other in zip(values, base, strict=True)]
