@@ -81,7 +81,7 @@ class Auditor:
     def _count_holders(self) -> None:
         """Everything but page-table entries."""
         frames, hypervisor = self._frames, self._hypervisor
-        shared = [mfn for mfn, owner in enumerate(frames.owner) if owner == DOMID_IO or owner == DOMID_XEN]
+        shared = [mfn for mfn, owner in enumerate(frames.owner) if owner in (DOMID_IO, DOMID_XEN)]
         for mfn in shared:
             is_m2p = mfn >= hypervisor.heap.end and not hypervisor.is_special_page(mfn)
             if is_m2p or frames.owner[mfn] == DOMID_IO:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
     from pvemu.hypervisor.vcpu import Vcpu
 
-#: Frames for shadows, as Xen's tools reckon: 1 MiB a vCPU, and 1 in 128 of the guest's own (xl.cfg: shadow_memory).
+#: Frames for shadows, as Xen's tools reckon (xl.cfg: shadow_memory): 1 MiB a vCPU, 1 in 128 of the guest's.
 _FRAMES_A_VCPU: Final = 256
 _GUEST_FRAMES_A_SHADOW: Final = 128
 

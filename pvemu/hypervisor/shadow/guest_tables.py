@@ -94,4 +94,5 @@ class GuestTables:
         if not access & DIRTY or not self.may_write(leaf.gfn):
             writable = 0
         executable = 0 if access & EXECUTABLE else NO_EXECUTE
-        return self._tables.machine_base | mfn << PAGE_SHIFT | PRESENT | ACCESSED | DIRTY | writable | user | executable
+        place = self._tables.machine_base | mfn << PAGE_SHIFT
+        return place | PRESENT | ACCESSED | DIRTY | writable | user | executable

@@ -57,7 +57,8 @@ class ShadowTables:
 
     Attributes:
         limit: how many there may be, each one frame.
-        machine_base: physical address at which the processor finds machine memory; set before the first table.
+        machine_base: physical address at which the processor finds machine memory; set before the first
+            table.
         by_gfn: the tables that follow a guest table, by its frame.
         weakened: whether some access that was allowed isn't any more, so that the TLB has to be flushed.
         now: the number of the present use, for `last_use`.
