@@ -34,6 +34,15 @@ LAYERS = {
         "pvemu.services",
         "guestkit",
     },
+    "pvemu.testing": {
+        "pvemu.abi",
+        "pvemu.cpu",
+        "pvemu.memory",
+        "pvemu.hypervisor",
+        "pvemu.services",
+        "pvemu.toolstack",
+        "guestkit",
+    },
     "guestkit": {"pvemu.abi"},
 }
 FREE = {"pvemu", "pvemu.__version__"}
@@ -110,9 +119,9 @@ def test_only_the_processor_imports_the_engine_and_the_decoder() -> None:
     assert users <= {HOME_OF_ENGINES}
 
 
-def test_only_toolstack_imports_the_assembler() -> None:
+def test_only_toolstack_and_the_testing_kit_import_the_assembler() -> None:
     users = {layer(module) for _, module, imported in IMPORTS if layer(imported) == "guestkit"}
-    assert users <= {"guestkit", "pvemu.toolstack"}
+    assert users <= {"guestkit", "pvemu.toolstack", "pvemu.testing"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -6,16 +6,14 @@ from typing import Any, Final, NamedTuple, Self
 
 from guestkit import assemble
 from pvemu.abi import grant_table as abi
-from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.structure import Structure
 from pvemu.abi.xen import DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, UVMF_INVLPG
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
-from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.core import OVERHEAD, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
-from pvemu.hypervisor.hypercall import PackedWords
 from pvemu.memory.page_tables import PRESENT, entry_frame
+from pvemu.testing.puppet import make_hypercall
 from pvemu.toolstack.domain_builder import build_domain
 
 PAGES: Final = 256
@@ -34,7 +32,6 @@ TABLE_PFN: Final = 56
 _SPARE_MIB: Final = 1
 #: Longer than any call of these tests takes, or so short that each stops wherever it can.
 LONG_SLICE: Final = 10_000_000
-_MOST: Final = 5_000
 #: The number of the domain that lives outside the machine.
 OUTSIDE: Final = 7
 
@@ -92,17 +89,9 @@ class Guest:
 
     def call(self, name: str, *words: int, slice_cycles: int = LONG_SLICE) -> int:
         """Make a hypercall, again and again while it says that it continues; its result."""
-        hypervisor, vcpu = self._machine.hypervisor, self.vcpu
-        hypervisor.switch_to(vcpu)
-        for _ in range(_MOST):
-            hypervisor.clock.deadline = hypervisor.clock.now + slice_cycles
-            try:
-                result = hypervisor.call(vcpu, BY_NAME[name].number, PackedWords([*words, *[0] * 5][:5]))
-            except Continuation as continuation:
-                words = (*continuation.words, *words[len(continuation.words) :])
-                continue
-            return result if result < 1 << 31 else result - (1 << 32)
-        raise AssertionError(f"{name}{words} goes on for ever")
+        result = make_hypercall(self.domain, name, *words, slice_cycles=slice_cycles)
+        assert result is not None
+        return result
 
     def single(self, name: str, structure: Structure, **fields: Any) -> Answer:
         """A grant table command on one structure."""

@@ -5,18 +5,17 @@ from types import TracebackType
 from typing import Final, Self
 
 from guestkit import assemble
-from pvemu.abi.hypercalls import BY_NAME
 from pvemu.cpu import layout
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
-from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.core import OVERHEAD, Hypervisor
 from pvemu.hypervisor.domctl import Domctl
-from pvemu.hypervisor.hypercall import PackedWords
 from pvemu.hypervisor.pv.mm import new_guest_cr3
 from pvemu.hypervisor.pv.ro_page_fault import make_emulate_store
 from pvemu.hypervisor.scheduler import TIME_SLICE
 from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE, PRESENT
+from pvemu.testing.puppet import MOST_CONTINUATIONS as MOST
+from pvemu.testing.puppet import make_hypercall
 from pvemu.toolstack.domain_builder import BuiltDomain, build_domain
 
 PAGES: Final = 256
@@ -34,12 +33,6 @@ _FIRST_FREE_PFN: Final = 32
 #: Pages that the boot tables map read-only, so that they may be pages of descriptors.
 READ_ONLY_PFNS: Final = range(56, 60)
 _SPARE_MIB: Final = 1
-#: More continuations than any hypercall needs.
-MOST: Final = 20_000
-
-
-class NeverDone(AssertionError):
-    """A hypercall that was continued again and again does not come to an end."""
 
 
 class Guest:
@@ -123,19 +116,7 @@ class TwoDomains:
         Raises:
             NeverDone: it continues for ever.
         """
-        hypervisor, vcpu = self.hypervisor, guest.vcpu
-        hypervisor.switch_to(vcpu)
-        for _ in range(patience):
-            hypervisor.clock.deadline = hypervisor.clock.now + slice_cycles
-            try:
-                result = hypervisor.call(vcpu, BY_NAME[name].number, PackedWords([*words, *[0] * 5][:5]))
-            except Continuation as stopped:
-                words = (*stopped.words, *words[len(stopped.words) :])
-            else:
-                return result if result < 1 << 31 else result - (1 << 32)
-        if patience == MOST:
-            raise NeverDone(f"{name}{words}")
-        return None
+        return make_hypercall(guest.domain, name, *words, slice_cycles=slice_cycles, patience=patience)
 
     def put(self, guest: Guest, data: bytes, offset: int = 0) -> int:
         """Write a structure into the guest's page for requests; its virtual address.
