@@ -54,7 +54,7 @@ def run_guest(paging: Paging, seed: int, image: Image, window: str, clock: str) 
         mfn = machine.domain.p2m.get(image.symbols["number"] >> PAGE_SHIFT)
         assert mfn is not None
         number = machine.hypervisor.ram.u32[(mfn << 12 | image.symbols["number"] & 0xFFF) >> 2]
-        why=machine.log_lines[:2] if result.outcome is Outcome.CRASH else ''
+        why = machine.log_lines[:2] if result.outcome is Outcome.CRASH else ""
         return f"{result.outcome.value} {number} {why}"
 
 
