@@ -92,7 +92,14 @@ class LinearMemory:
         p2m = domain.p2m
         mode = PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer)
         return walk(
-            self._ram, p2m.get, mode, hvm.cr3, address, access, is_writable=p2m.is_writable, update=update
+            self._ram,
+            p2m.get,
+            mode,
+            hvm.cr3,
+            address,
+            access,
+            is_writable=domain.hvm_state.paging.may_mark,
+            update=update,
         )
 
     def _pieces_to_write(self, address: int, size: int, *, user: bool) -> list[tuple[int, int, int]]:

@@ -32,6 +32,7 @@ class NestedPaging:
         self._hypervisor = domain.hypervisor
         self._u64 = domain.hypervisor.ram.u64
         self._p2m = domain.p2m
+        self.may_mark = domain.p2m.is_writable
         self._frames: list[int] = []
         self._root = self._allocate()
         #: The last level, by the gfn's upper bits.

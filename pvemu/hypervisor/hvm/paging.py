@@ -1,5 +1,6 @@
 """What the two ways of paging an HVM guest have in common: the interface to the rest of the hypervisor."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.cpu import exits
@@ -20,6 +21,8 @@ class Paging(Protocol):
     name: str
     #: Whether the processor has the guest's own CR3, which it then writes without an exit.
     has_guest_cr3: bool
+    #: Asked before accessed or dirty is set in a guest frame: whether the guest could write it.
+    may_mark: Callable[[int], bool]
 
     def engine_registers(self, cr0: int, cr4: int, efer: int) -> tuple[int, int, int]:
         """CR0, CR4 and EFER as the processor has them, when the guest has given them these values."""

@@ -59,6 +59,7 @@ class ShadowPaging:
             hypervisor.ram, hypervisor.allocate_paging_page, hypervisor.free_paging_page
         )
         self.shadow.tables.machine_base = MACHINE_BASE
+        self.may_mark = self.shadow.may_mark
         domain.p2m.watchers.append(self.shadow.p2m_changed)
 
     def engine_registers(self, cr0: int, cr4: int, efer: int) -> tuple[int, int, int]:

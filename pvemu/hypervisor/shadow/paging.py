@@ -128,7 +128,7 @@ class Shadow:
         try:
             found = walk(
                 *(self._ram, self._lookup, root.scheme.mode, root.cr3, address, access),
-                is_writable=self._may_mark,
+                is_writable=self.may_mark,
             )
         except GuestPageFault as fault:
             return GuestFault(fault.error_code)
@@ -311,7 +311,7 @@ class Shadow:
         for gfn in self.out_of_sync:
             bring_up(gfn)
 
-    def _may_mark(self, gfn: int) -> bool:
+    def may_mark(self, gfn: int) -> bool:
         """Asked before accessed or dirty is set in a guest table."""
         if not self._is_writable(gfn):
             return False

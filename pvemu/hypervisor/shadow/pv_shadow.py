@@ -118,7 +118,7 @@ class PvShadow:
             self.shadow.mark_dirty(mfn)
 
     def table_made(self, mfn: int) -> None:
-        """A frame was found fit to be a table, of entries or descriptors, and may have been changed for that."""
+        """A frame was found fit to be a table, or one of descriptors, and may have been changed for that."""
         frames = self._frames
         if frames.owner[mfn] == self._domain.domid and self.is_on:
             kind = frames.type[mfn]

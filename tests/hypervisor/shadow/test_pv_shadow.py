@@ -1,4 +1,4 @@
-"""Ordinary PV guests on shadows of their tables: they notice nothing, and every page they write is in the log."""
+"""Ordinary PV guests on shadows of their tables notice nothing, and every page they write is in the log."""
 
 import sys
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from guestkit import assemble_file
 from pvemu.hypervisor.core import End
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.shadow.pv_shadow import PvShadow
+from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3
 
 _TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(_TESTS / "hypervisor"))
@@ -42,6 +43,15 @@ def _contents(machine: Booted, domain: Domain) -> dict[int, bytes]:
     }
 
 
+def _check_that_only_tables_are_shadowed(machine: Booted, domain: Domain) -> None:
+    """What a guest has written to a page that is no table must never be in a shadow."""
+    frames, own = machine.hypervisor.frames, {mfn for vcpu in domain.vcpus for mfn in vcpu.own_frames}
+    assert domain.pv_shadow is not None
+    for mfn in domain.pv_shadow.shadow.tables.by_gfn:
+        is_table = frames.type[mfn] in (PGT_L1, PGT_L2, PGT_L3) and frames.validated[mfn]
+        assert mfn in own or (is_table and frames.type_count[mfn]), frames.describe(mfn)
+
+
 @pytest.mark.parametrize("mib", [0, 4], ids=["few frames", "many frames"])
 @pytest.mark.parametrize("name", _NAMES)
 def test_a_guest_on_shadows_prints_what_it_prints_on_real_xen(machine: Booted, name: str, mib: int) -> None:
@@ -63,11 +73,58 @@ def test_every_page_that_changes_is_in_the_log(machine: Booted, name: str) -> No
         changed = {mfn for mfn in before.keys() & after.keys() if before[mfn] != after[mfn]}
         assert {machine.hypervisor.m2p.get(mfn) for mfn in changed} <= shadow.written()
         shadow.shadow.check()
+        _check_that_only_tables_are_shadowed(machine, domain)
         shadow.clean(1 << 31)
         assert shadow.written() == set()
         if end is End.ALL_DOWN:
             break
     assert machine.console.decode().splitlines() == (_GOLDEN / f"{name}.txt").read_text().splitlines()
+
+
+_FAULTS = """
+guest "faults"
+include "start.gk"
+include "print.gk"
+include "traps.gk"
+macro fault flags, access
+        mov eax, [start_info_address]
+        mov eax, [eax + start_info.mfn_list]
+        mov ecx, page - 0xC0000000
+        shr ecx, 12
+        mov ecx, [eax + ecx*4]
+        shl ecx, 12
+        or ecx, flags
+        hypercall update_va_mapping, page, 0:ecx, UVMF_INVLPG
+        attempt {call access}
+        mov eax, [trap_error]
+        call print_decimal
+        print " "
+endmacro
+section .text
+main:
+        call traps_open
+        fault 1, write_page
+        fault 0x21, write_page
+        fault 0, write_page
+        fault 0, read_page
+        ret
+write_page:
+        mov [page], eax
+        ret
+read_page:
+        mov eax, [page]
+        ret
+section .data
+align 4096
+page:   reserve 4096, 0
+"""
+
+
+def test_a_guest_sees_the_error_codes_of_its_own_tables(machine: Booted) -> None:
+    domain = machine.boot(0, _FAULTS)
+    domain.pv_shadow = PvShadow(domain, 1)
+    assert machine.run(10_000) is End.ALL_DOWN
+    assert machine.console.decode().split() == ["3", "3", "2", "0"]
 
 
 def test_shadows_come_and_go_while_a_guest_runs(machine: Booted) -> None:
