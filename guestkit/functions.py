@@ -77,7 +77,7 @@ def _target(evaluator: "Evaluator", expression: Call, place: Place) -> Value:
     if name not in KINDS and name not in TARGETS:
         raise Mistake(f"target takes one of {', '.join([*KINDS, *TARGETS])}", what.column)
     if evaluator.target is None:
-        raise Mistake("the target is not known above the guest line", expression.column)
+        raise Mistake("the target is not known above the guest line: put that first", expression.column)
     return Value(int(name in (evaluator.target.kind, evaluator.target.word)))
 
 

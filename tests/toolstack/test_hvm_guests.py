@@ -227,7 +227,7 @@ def test_a_guest_that_reboots_starts_again(pvemu: Command, tmp_path: Path) -> No
     ("source", "options", "complaint"),
     [
         (HELLO, ["--paging", "nested"], "a pv guest can't have nested paging"),
-        (HELLO, ["--paging", "shadow"], "a pv guest can't have shadow paging"),
+        (HELLO, ["--paging", "shadow"], "auto_translated_physmap"),
         (BOTH, ["--paging", "direct"], "a hvm guest can't have direct paging"),
         (PVH_ONLY, ["--paging", "direct"], "a pvh guest can't have direct paging"),
         (PVH_ONLY, ["--type", "pv"], "--type pvh"),
