@@ -1,6 +1,6 @@
 """Runs tests/guests/hvm/page_tables.gk: a program of operations on page tables, under any kind of paging.
 
-`Variant` says how a guest is built and paged, and where what it works with lies; `Run` what a program came to.
+`Variant` says how a guest is built and paged, and where what it works with lies; `Run` what came of it.
 """
 
 import struct
@@ -11,12 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from reference_walk import Reached, reference_walk
+
 from guestkit import Image, assemble_file
 from pvemu import Machine
 from pvemu.cpu import exits, layout
 from pvemu.cpu.mode import CR0_PG, CR4_PAE, EFER_LME
 from pvemu.hypervisor.audit import Auditor
 from pvemu.hypervisor.hvm.shadow_paging import ShadowPaging
+from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.memory.guest_walk import PagingMode
 from pvemu.memory.page_tables import FOUR_LEVEL, PAE, TWO_LEVEL, PagingFormat
 from pvemu.memory.ram import PAGE_SHIFT
@@ -26,9 +29,9 @@ from pvemu.toolstack.machine import Outcome
 
 GUEST: Final = Path(__file__).parents[2] / "guests/hvm/page_tables.gk"
 #: MiB of the guest, and of its machine.
-_MEMORY, _MACHINE_MEMORY = 12, 48
+_MEMORY, _MACHINE_MEMORY = 8, 24
 #: Frames that are the test's besides those of `frames`: 4 MiB of memory that nothing else uses.
-LARGE_FRAMES: Final = range(0x800, 0xC00)
+LARGE_FRAMES: Final = range(0x400, 0x800)
 #: Frames below the test's own are the guest's image; a test leaves them alone.
 IMAGE: Final = range(0x400)
 NO_TRAP: Final = 0xFFFFFFFF
@@ -123,6 +126,17 @@ def image_of(target: str, form: PagingFormat) -> Image:
     return assemble_file(GUEST, target=target, defines=defines)
 
 
+class _Frames(dict[int, bytearray]):
+    """The guest's frames, live, for a walk."""
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__()
+        self._run = run
+
+    def get(self, number: int, default: object = None) -> bytearray | None:  # type: ignore[override]
+        return self._run.frame(number) if self._run.has_frame(number) else None  # type: ignore[return-value]
+
+
 class Run:
     """A machine with the guest, whose program is still to be given.
 
@@ -180,29 +194,39 @@ class Run:
         Args:
             at_mark: called at each MARK with its detail.
         """
+        if at_mark is not None:
+            self._watch(at_mark)
+        outcome = self.start(program, _SECONDS)
+        assert outcome is Outcome.POWEROFF, (outcome, self.machine.log_lines, self.text)
+
+    def start(self, program: Sequence[Operation], seconds: float) -> Outcome:
+        """Run a program to whatever end, and look into every count and shadow afterwards."""
         code = b"".join(_OPERATION.pack(op.code, op.detail, op.address, op.value) for op in program)
         assert len(program) < self._symbols["OPERATIONS"]
         self._write(self._symbols["program"], code)
-        if at_mark is not None:
-            self._watch(at_mark)
-        result = self.machine.run(_SECONDS)
-        assert result.outcome is Outcome.POWEROFF, (result, self.machine.log_lines, self.text)
+        outcome = self.machine.run(seconds).outcome
         found = self._read(self._symbols["results"], _RESULT.size * len(program))
         self.results = [Result(*fields) for fields in _RESULT.iter_unpack(found)]
         Auditor(self.machine.hypervisor).audit()
-        if self.variant.paging is Paging.SHADOW:
-            paging = self.machine.domain.hvm_state.paging
-            assert isinstance(paging, ShadowPaging)
-            paging.shadow.check()
+        if self.shadow is not None:
+            self.shadow.check()
+        return outcome
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """The guest's shadows, if it has any."""
+        paging = None if self.variant.is_pv else self.machine.domain.hvm_state.paging
+        return paging.shadow if isinstance(paging, ShadowPaging) else None
 
     @property
     def text(self) -> str:
         """What the guest has printed."""
         return self.machine.console_bytes.decode()
 
-    def visible(self, address: int, size: int) -> bytes:
-        """Guest memory by linear address, as it is at a mark. Raises GuestFault where nothing is."""
-        return self.machine.domain.memory.copy_from_guest(address, size)
+    def visible(self, mode: PagingMode, address: int) -> bytes | None:
+        """A page of guest memory by linear address, by the guest's tables of now; None: nothing is there."""
+        found = reference_walk(_Frames(self), mode, self.root, address, write=False, user=False, fetch=False)
+        return bytes(self.frame(found.address >> PAGE_SHIFT)) if isinstance(found, Reached) else None
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -212,7 +236,9 @@ class Run:
         if not self.variant.is_pv:
             return dict(domain.p2m)
         owner = hypervisor.frames.owner
-        owned = [mfn for mfn in range(hypervisor.heap.first, hypervisor.heap.end) if owner[mfn] == domain.domid]
+        owned = [
+            mfn for mfn in range(hypervisor.heap.first, hypervisor.heap.end) if owner[mfn] == domain.domid
+        ]
         return {hypervisor.m2p.get(mfn): mfn for mfn in owned}
 
     def _pieces(self, address: int, size: int) -> list[tuple[int, int]]:
