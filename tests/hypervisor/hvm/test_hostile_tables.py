@@ -32,7 +32,7 @@ from test_three_pagings import WORK
 
 from pvemu.cpu import exits
 from pvemu.hypervisor.shadow.paging import LEAST_FRAMES, SUFFICIENT_FRAMES
-from pvemu.memory.page_tables import ACCESSED, DIRTY, PAE, PRESENT, TWO_LEVEL
+from pvemu.memory.page_tables import ACCESSED, DIRTY, FOUR_LEVEL, PAE, PRESENT, TWO_LEVEL
 from pvemu.memory.ram import PAGE_SHIFT
 from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Outcome
@@ -362,6 +362,61 @@ def test_what_the_processor_looks_up_may_be_nowhere(
         outcome = guest.end()
         assert outcome in ends, run.results
         assert outcome is Outcome.REBOOT or run.machine.log_lines
+
+
+#: Goes on with a table of descriptors on the page in EBP, which has one more of them, that of a task.
+_SWITCH_TASK: Final = """
+        sub esp, 16
+        sgdt [esp]
+        mov esi, [esp + 2]
+        lea edi, [ebp + 0x100]
+        mov [esp + 2], edi
+        mov word [esp], 0x37
+        mov ecx, 0x30 / 4
+        cld
+        rep movsd
+        lgdt [esp]
+        {how} 0x30:0
+"""
+#: The new task powers off at once.
+_POWER_OFF: Final = "mov eax, 1 << 13\nmov edx, 0xb004\nout dx, ax\nhlt"
+_WITH_TASKS: Final = [variant for variant in HVM if variant.form is not FOUR_LEVEL]
+_OTHER_CR3S: Final = (0, 0x1000, 0x100000, 0x400000, 0x7FFFF000, 0xFEE00000, 0xFFFFFFE0)
+
+
+def _task_segment(guest: Hostile, cr3: int, eip: int) -> bytes:
+    """A TSS with flat segments of ring 0, as the library has them."""
+    task = bytearray(0x68)
+    stack = guest.run.alias(DATA[2]) + 0xFF0
+    for at, value in ((0x1C, cr3), (0x20, eip), (0x24, 2), (0x38, stack)):
+        task[at : at + 4] = value.to_bytes(4, "little")
+    for at, selector in ((0x48, 0x10), (0x4C, 0x08), (0x50, 0x10), (0x54, 0x10)):
+        task[at : at + 2] = selector.to_bytes(2, "little")
+    return bytes(task)
+
+
+def _switch(guest: Hostile, how: str, cr3: int) -> Outcome:
+    frame, base = guest.run.frames[DATA[1]], guest.run.alias(DATA[1])
+    guest.write(frame, 0x300, guest.code(_POWER_OFF))
+    guest.write(frame, 0x200, _task_segment(guest, cr3, base + 0x300))
+    low = 0x67 | (base + 0x200 & 0xFFFFFF) << 16 | 0x89 << 40
+    guest.write(frame, 0x130, low.to_bytes(8, "little"))
+    guest.call(f"mov ebp, {base:#x}\n" + _SWITCH_TASK.format(how=how))
+    guest.do(Code.SET_CONTROL, value=0xFFFFFFFF, detail=3)  # never reached; it would be a reboot
+    return guest.end()
+
+
+@pytest.mark.parametrize("how", ["jmp", "call"])
+@pytest.mark.parametrize("variant", _WITH_TASKS, ids=lambda variant: variant.name)
+def test_a_task_switch_loads_the_guests_cr3_and_no_other(
+    variant: Variant, how: str, machine_options: Options
+) -> None:
+    with Run(variant, **machine_options) as run:
+        assert _switch(Hostile(run), how, run.root) is Outcome.POWEROFF
+    for cr3 in _OTHER_CR3S if how == "jmp" else ():
+        with Run(variant, **machine_options) as run:
+            # What is in a machine's frame of that number does not matter, whoever has it.
+            assert _switch(Hostile(run), how, cr3) in {Outcome.REBOOT, Outcome.CRASH}
 
 
 # --- little memory for shadows -------------------------------------------------------------------
