@@ -14,6 +14,7 @@ from typing import Final
 
 from pvemu.cpu import exits
 from pvemu.cpu.errors import EngineError
+from pvemu.cpu.native_page import NativePage, function_address
 
 # Finds this thread's entry (thread, state) in the table and calls leave(state, exit code, 0, 0); without one
 # it goes on to the real abort():
@@ -45,19 +46,14 @@ class AbortGuard:
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        try:
-            self._page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        except OSError as refusal:
-            raise EngineError(f"no executable page for the abort guard: {refusal.strerror}") from refusal
-        self._page[: len(_STUB)] = _STUB
-        self._words = memoryview(self._page).cast("Q")
-        self._words[_LEAVE // 8] = _address(library.cpu_vmexit_x86_64)
-        self._words[_REAL // 8] = _address(ctypes.CDLL(None).abort)
+        self._page = NativePage(_STUB, "the abort guard")
+        self._words = self._page.words
+        self._words[_LEAVE // 8] = function_address(library.cpu_vmexit_x86_64)
+        self._words[_REAL // 8] = function_address(ctypes.CDLL(None).abort)
         self._free = list(range(_TABLE // 8, mmap.PAGESIZE // 8, _ENTRY_SIZE // 8))
         self._entries: dict[int, int] = {}
-        self._anchor = ctypes.c_char.from_buffer(self._page)
         slot = imported_function_slot(library, b"abort")
-        ctypes.c_uint64.from_address(slot).value = ctypes.addressof(self._anchor)
+        ctypes.c_uint64.from_address(slot).value = self._page.address
 
     def enter(self, state: int) -> tuple[int, int]:
         """Say that this thread is about to run the engine whose CPU state is at a host address.
@@ -104,10 +100,6 @@ def imported_function_slot(library: ctypes.CDLL, name: bytes) -> int:
         if ctypes.string_at(strings + name_offset, len(name) + 1) == name + b"\0":
             return base + int(offset)
     raise EngineError(f"Unicorn does not import {name.decode()}; run `pvemu doctor`")
-
-
-def _address(function: object) -> int:
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)  # type: ignore[arg-type]
 
 
 class _Info(ctypes.Structure):

@@ -13,8 +13,9 @@ import unicorn.unicorn_const as const
 import unicorn.x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from pvemu.cpu import abort_guard
+from pvemu.cpu import abort_guard, division_guard
 from pvemu.cpu.errors import EngineError
+from pvemu.cpu.native_page import function_address
 
 #: The one build of the engine whose inner layout is known (see layout.py).
 KNOWN_VERSION: Final = "2.1.4"
@@ -23,12 +24,8 @@ KNOWN_VERSION: Final = "2.1.4"
 #: one costs as much as reading a register.
 EXIT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_uint32)
 INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32)
-PORT_IN_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
-)
-PORT_OUT_CALLBACK = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p
-)
+PORT_IN_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)
+PORT_OUT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32)
 INSTRUCTION_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -82,6 +79,9 @@ class Engine:
         self.handle: ctypes.c_void_p = self._engine._uch
         self.state_address: int | None = None
         self._guard = _abort_guard()
+        division = _division_guard()
+        if division is not None:
+            division.install()
         self._keep: list[object] = []
         self._start = _START(function_address(uclib.uc_emu_start))
         self._stop = uclib.uc_emu_stop
@@ -111,6 +111,11 @@ class Engine:
     def write_msr(self, number: int, value: int) -> None:
         """Set a model-specific register of the emulated processor."""
         self._engine.msr_write(number, value)
+
+    @property
+    def divides_safely(self) -> bool:
+        """Whether a division that the host can't do is the guest's #DE, and not the end of the process."""
+        return _division_guard() is not None
 
     @property
     def guarded(self) -> bool:
@@ -160,11 +165,6 @@ class Engine:
         return function_address(uclib.uc_emu_stop)
 
 
-def function_address(function: Any) -> int:
-    """Host address of a function that ctypes knows."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
 def _read_nothing(_engine: object, _offset: int, size: int, _data: object) -> int:
     return (1 << 8 * size) - 1
 
@@ -178,6 +178,15 @@ def _abort_guard() -> abort_guard.AbortGuard | None:
     """The process's guard; None on a host where it can't be had."""
     try:
         return abort_guard.AbortGuard(uclib)
+    except EngineError:
+        return None
+
+
+@functools.cache
+def _division_guard() -> division_guard.DivisionGuard | None:
+    """The process's guard; None on a host where it can't be had."""
+    try:
+        return division_guard.DivisionGuard(uclib)
     except EngineError:
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
-from pvemu.cpu import binding, layout
+from pvemu.cpu import binding, exits, layout
 from pvemu.cpu.binding import TranslationBlock
 from pvemu.cpu.calibration import Check
 from pvemu.cpu.clock import BlockClock
@@ -59,7 +59,7 @@ def _port_input(laboratory: Laboratory) -> Iterator[Check]:
     engine, window = laboratory.engine, laboratory.window
     kept: list[bytes] = []
 
-    def on_in(_engine: int, _port: int, _size: int, _data: int) -> int:
+    def on_in(_engine: int, _port: int, _size: int) -> int:
         window.fetch()
         kept.append(bytes(window.u8))
         window.u64[_CR3] = _EMPTY_TABLE
@@ -119,6 +119,18 @@ def _translation_hook(laboratory: Laboratory) -> Iterator[Check]:
     )
 
 
+def _division(laboratory: Laboratory) -> Iterator[Check]:
+    """The division that the engine leaves to the host, whose signal would end the process."""
+    claim = "the least number divided by -1 is a divide error of the guest's"
+    if not laboratory.engine.divides_safely:
+        yield Check(claim, False, "the host's SIGFPE can't be taken: a guest can end the process")
+        return
+    # mov edx, 0x80000000 ; xor eax, eax ; mov ecx, -1 ; idiv ecx
+    exit_ = laboratory.run(1, bytes.fromhex("ba00000080 31c0 b9ffffffff f7f9"))
+    wanted = exit_ is not None and (exit_.number, exit_.eip) == (exits.EXCEPTION + exits.DE, CODE + 12)
+    yield Check(claim, wanted, repr(exit_))
+
+
 def _engines_beside(laboratory: Laboratory) -> Iterator[Check]:
     """A process may hold several machines."""
     with closing(Laboratory(laboratory.kind)) as other:
@@ -136,5 +148,6 @@ _FACTS: Final[tuple[Callable[[Laboratory], Iterator[Check]], ...]] = (
     _port_input,
     _written_code,
     _translation_hook,
+    _division,
     _engines_beside,
 )
