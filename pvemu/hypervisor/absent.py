@@ -14,8 +14,10 @@ from pvemu.hypervisor.vcpu import Vcpu
 
 _LAST_XENOPROF_OP: Final = 16
 _XENOPROF_INIT: Final = 0
-_MOST_BUFFERS: Final = 3
+_MOST_BUFFERS: Final = 2
 _BUFFER_SIZE: Final = 8
+#: Bytes of struct xenoprof_init.
+_XENOPROF_INIT_SIZE: Final = 72
 _PAGING_OP_SIZE: Final = 144
 
 
@@ -55,7 +57,7 @@ def xenoprof_op(vcpu: Vcpu, op: int, argument: int) -> int:
     if op > _LAST_XENOPROF_OP:
         raise HypercallError(Errno.EINVAL)
     if op == _XENOPROF_INIT:
-        vcpu.domain.memory.copy_from_guest(argument, 4)
+        vcpu.domain.memory.copy_from_guest(argument, _XENOPROF_INIT_SIZE)
         raise HypercallError(Errno.ENODEV)
     raise HypercallError(Errno.EPERM)
 

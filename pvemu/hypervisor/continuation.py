@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
-from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import signed
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_MASK, PAGE_SIZE
@@ -53,16 +52,6 @@ def finish_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int]) -> int:
     if types.demoting and not types.finish():
         raise Continuation(*arguments)
     return signed(arguments[3])
-
-
-def check_batch(vcpu: "Vcpu", pointer: int, count: int, size: int) -> None:
-    """Refuse a list that reaches into the hypervisor's part of the address space; the first thing looked at.
-
-    Raises:
-        HypercallError: EFAULT.
-    """
-    if not vcpu.domain.memory.range_okay(pointer, (count & ~PREEMPTED) * size):
-        raise HypercallError(Errno.EFAULT)
 
 
 def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, carry_out: CarryOut) -> int:

@@ -98,15 +98,15 @@ def _set_evtchn_upcall_vector(vcpu: Vcpu, argument: int) -> int:
     if op.vcpu >= len(domain.vcpus):
         raise _refuse(Errno.ENOENT)
     told = domain.vcpus[op.vcpu]
-    told.hvm_state.callback_vector = op.vector
-    domain.hvm_state.upcalls.tell(told)
+    told.hvm.callback_vector = op.vector
+    domain.hvm.upcalls.tell(told)
     return 0
 
 
 def _flush_tlbs(vcpu: Vcpu, argument: int) -> int:
     if argument or not vcpu.domain.is_hvm:
         raise _refuse(Errno.EINVAL)
-    vcpu.domain.hvm_state.paging.root_changed(vcpu)
+    vcpu.domain.hvm.paging.root_changed(vcpu)
     return 0
 
 
@@ -116,7 +116,7 @@ def _pagetable_dying(vcpu: Vcpu, argument: int) -> int:
     domain = _find(vcpu, op.domid)
     if domain is not vcpu.domain:
         raise _refuse(Errno.EOPNOTSUPP)
-    if not domain.is_hvm or domain.hvm_state.paging.has_guest_cr3:
+    if not domain.is_hvm or domain.hvm.paging.has_guest_cr3:
         raise _refuse(Errno.EINVAL)
     return 0
 
@@ -136,16 +136,13 @@ def _xentrace(vcpu: Vcpu, argument: int) -> int:
 
 
 def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
-    """What a gfn is: memory, memory that can't be written, or nothing.
-
-    -ESRCH for whatever a PV guest asks: real Xen 4.17 finds only HVM guests here.
-    """
+    """What a gfn is: memory, memory that can't be written, or nothing."""
     op = _read(vcpu, xen_hvm_get_mem_type, argument)
-    if not vcpu.domain.is_hvm:
-        raise _refuse(Errno.ESRCH)
     domain = _find(vcpu, op.domid)
-    if domain is not vcpu.domain:
+    if domain is not vcpu.domain and not vcpu.domain.privileged:
         raise _refuse(Errno.EPERM)
+    if not domain.is_hvm:
+        raise _refuse(Errno.EINVAL)
     if domain.p2m.get(op.pfn) is None:
         op.mem_type = _DEVICE
     else:

@@ -17,6 +17,8 @@ from pvemu.memory.heap import OutOfFrames
 _SHIFT_MASK: Final = {4: 31, 8: 63}
 #: A chunk's extents must fit in the two pages in which Xen translates a 32-bit guest's arguments.
 _MOST_APART: Final = 9
+#: Of those two pages, what the request itself leaves.
+_TRANSLATED_BYTES: Final = 2 * 4096 - 72
 
 
 def exchange(vcpu: Vcpu, argument: int) -> int:
@@ -34,6 +36,9 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
     given, wanted = getattr(request, "in"), request.out
     _check(vcpu, request, given, wanted)
     if request.nr_exchanged == given.nr_extents:
+        if word == 4:  # the count is written back even so
+            at = argument + xen_memory_exchange.offset("nr_exchanged", word)
+            memory.write_word(at, word, request.nr_exchanged)
         return 0
     domain = any_domain(vcpu, given.domid)
     per_chunk = 1 << max(wanted.extent_order - given.extent_order, 0)
@@ -70,10 +75,26 @@ def _check(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
             raise HypercallError(Errno.EFAULT)
     if word == 4 and abs(apart) & shift_mask > _MOST_APART:
         raise HypercallError(Errno.E2BIG)
+    if word == 4:
+        _read_lists(vcpu, request, given, wanted)
     if max(given.extent_order, wanted.extent_order) > max_order(vcpu.domain):
         raise HypercallError(Errno.EPERM)
     if given.domid != wanted.domid:
         raise HypercallError(Errno.EINVAL)
+
+
+def _read_lists(vcpu: Vcpu, request: Any, given: Any, wanted: Any) -> None:
+    """Of 32-bit guests as much of both lists as is translated at once is read first; raises GuestFault."""
+    memory, word, apart = vcpu.domain.memory, vcpu.domain.word, wanted.extent_order - given.extent_order
+    start = request.nr_exchanged
+    most = _TRANSLATED_BYTES // (((1 << abs(apart)) + 1) * 8) << max(apart, 0)
+    number = min(given.nr_extents - start, most)
+    memory.copy_from_guest(given.extent_start + start * word, number * word)
+    if apart > 0:
+        start, number = start >> apart, number >> apart
+    else:
+        start, number = start << -apart, number << -apart
+    memory.copy_from_guest(wanted.extent_start + start * word, number * word)
 
 
 def _exchange_chunk(vcpu: Vcpu, domain: Domain, given: Any, wanted: Any, done: int, per_chunk: int) -> None:

@@ -3,7 +3,6 @@
 The commands on extents return how many they did, so a bad pointer is 0 and no error (golden: memory_op).
 """
 
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,14 +10,17 @@ from pvemu.abi.arch_x86 import MACH2PHYS_VIRT_START_PAE
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import (
+    XENMEM_access_op,
     XENMEM_acquire_resource,
     XENMEM_add_to_physmap,
     XENMEM_add_to_physmap_batch,
     XENMEM_current_reservation,
     XENMEM_decrease_reservation,
     XENMEM_exchange,
+    XENMEM_get_pod_target,
     XENMEM_get_sharing_freed_pages,
     XENMEM_get_sharing_shared_pages,
+    XENMEM_get_vnumainfo,
     XENMEM_increase_reservation,
     XENMEM_machine_memory_map,
     XENMEM_machphys_compat_mfn_list,
@@ -30,15 +32,18 @@ from pvemu.abi.memory import (
     XENMEM_memory_map,
     XENMEM_populate_physmap,
     XENMEM_remove_from_physmap,
+    XENMEM_reserved_device_memory_map,
+    XENMEM_set_memory_map,
+    XENMEM_set_pod_target,
+    XENMEMF_populate_on_demand,
     xen_machphys_mapping,
     xen_machphys_mfn_list,
     xen_memory_domain,
-    xen_memory_map,
     xen_memory_reservation,
 )
 from pvemu.abi.structure import Structure
 from pvemu.abi.xen import shared_info
-from pvemu.hypervisor import memory_physmap
+from pvemu.hypervisor import memory_map, memory_physmap, memory_resources
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hvm.physmap import add_page, guest_remove_page
@@ -58,6 +63,9 @@ from pvemu.memory.ram import PAGE_SHIFT
 _EXTENT_SHIFT: Final = 6
 _COMMAND_MASK: Final = (1 << _EXTENT_SHIFT) - 1
 _MOST_EXTENTS: Final = 0xFFFFFFFF >> _EXTENT_SHIFT
+#: Extents of a 32-bit guest's list that real Xen translates at a time.
+_TRANSLATED_EXTENTS: Final = (2 * 4096 - 32) // 8
+_NOTHING_TO_TELL: Final = -1
 
 #: Where the machine-to-physical map could reach, in entries, too (golden: machphys_mapping).
 _M2P_VIRT_END: Final = 0xFFE00000
@@ -65,8 +73,6 @@ _M2P_ENTRIES: Final = (_M2P_VIRT_END - MACH2PHYS_VIRT_START_PAE) // 4
 
 #: The most that a 32-bit guest is told; domain 0 has no limit.
 _INT_MAX: Final = (1 << 31) - 1
-_E820_ENTRY: Final = struct.Struct("<QQI")
-_E820_RAM, _E820_RESERVED = 1, 2
 _MAX_PFN: Final = shared_info.offset("arch.max_pfn", 4)
 
 
@@ -80,8 +86,8 @@ def memory_op(vcpu: Vcpu, command: int, argument: int) -> int:
         return _RESUMED[operation](vcpu, start, argument)
     if operation not in _OTHERS or (vcpu.domain.is_translated and operation in _OF_MACHINE_FRAMES):
         raise HypercallError(Errno.ENOSYS)
-    if start:
-        raise HypercallError(Errno.EINVAL)
+    if start and operation not in _GOES_ON_ANYWHERE:
+        raise HypercallError(Errno.ENOSYS if operation in _OF_X86 else Errno.EINVAL)
     return _OTHERS[operation](vcpu, argument)
 
 
@@ -115,59 +121,84 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     # As many address bits as the machine has are no restriction; none above a page's are a mistake.
     if 0 < address_bits(request.mem_flags) <= PAGE_SHIFT:
         return start
+    # Of a 32-bit guest's list the numbers are written back when much has been done, as far as that goes.
+    most_untold = _TRANSLATED_EXTENTS if word == 4 else 1
+    told, numbers = start, list[int]()
     for index in range(start, extents):
         if index != start and hypervisor.preempt_due():
-            raise Continuation(operation | index << _EXTENT_SHIFT, argument)
+            told = _tell(vcpu, listed, told, numbers)
+            raise Continuation(operation | told << _EXTENT_SHIFT, argument)
         hypervisor.charge(REQUEST_COST << request.extent_order)
         try:
-            if not _ON_EXTENTS[operation](vcpu, domain, listed + index * word, request):
-                return index
+            number = _ON_EXTENTS[operation](vcpu, domain, listed + index * word, request)
         except HypercallError:
-            return index
-    return int(extents)
+            break
+        if number is None:
+            break
+        numbers.append(number)
+        if len(numbers) == most_untold:
+            told = _tell(vcpu, listed, told, numbers)
+            if told <= index:
+                return told
+            numbers.clear()
+    return _tell(vcpu, listed, told, numbers)
+
+
+def _tell(vcpu: Vcpu, listed: int, first: int, numbers: list[int]) -> int:
+    """Write numbers of extents into the list from the first on; at which extent that comes to its end."""
+    memory, word = vcpu.domain.memory, vcpu.domain.word
+    for index, number in enumerate(numbers, first):
+        if number != _NOTHING_TO_TELL:
+            try:
+                memory.write_word(listed + index * word, word, number)
+            except HypercallError:
+                return index
+    return first + len(numbers)
 
 
 def _frame_limit(request: Any) -> int | None:
     return frame_limit(address_bits(request.mem_flags))
 
 
-def _increase(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
+def _increase(_vcpu: Vcpu, domain: Domain, _at: int, request: Any) -> int | None:
     """More frames; a translated domain is not told which, and has them at no gfn."""
     mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
-    if mfn is None:
-        return False
-    if request.extent_start and not domain.is_translated:
-        vcpu.domain.memory.write_word(at, vcpu.domain.word, mfn)
-    return True
+    if mfn is None or (request.extent_start and not domain.is_translated):
+        return mfn
+    return _NOTHING_TO_TELL
 
 
-def _decrease(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
+def _decrease(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> int | None:
     first = vcpu.domain.memory.read_word(at, vcpu.domain.word)
     if not domain.is_translated:
-        return all(release_frame(domain, first + page) for page in range(1 << request.extent_order))
+        done = all(release_frame(domain, first + page) for page in range(1 << request.extent_order))
+        return _NOTHING_TO_TELL if done else None
     for page in range(1 << request.extent_order):
         guest_remove_page(domain, first + page)
-    return True
+    return _NOTHING_TO_TELL
 
 
-def _populate(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> bool:
+def _populate(vcpu: Vcpu, domain: Domain, at: int, request: Any) -> int | None:
     memory, word, m2p = vcpu.domain.memory, vcpu.domain.word, domain.hypervisor.m2p
     pfn = memory.read_word(at, word)
+    if request.mem_flags & XENMEMF_populate_on_demand:  # not for oneself, and no other domain has that
+        return None
     mfn = allocate_extent(domain, request.extent_order, below=_frame_limit(request))
     if mfn is None:
-        return False
+        return None
     for page in range(1 << request.extent_order):
         if domain.is_translated:
             add_page(domain, pfn + page, mfn + page)
         else:
             m2p.set(mfn + page, (pfn + page) & 0xFFFFFFFF)
-    if not domain.is_translated or word == 4:
-        # Real Xen writes the lists of 32-bit guests back even when nothing in them has changed.
-        memory.write_word(at, word, pfn if domain.is_translated else mfn)
-    return True
+    if not domain.is_translated:
+        return mfn
+    # Real Xen writes the lists of 32-bit guests back even when nothing in them has changed.
+    return pfn if word == 4 else _NOTHING_TO_TELL
 
 
-_ON_EXTENTS: Final[dict[int, Callable[[Vcpu, Domain, int, Any], bool]]] = {
+#: Each gives the number that the list is to hold for an extent, or NOTHING_TO_TELL; None: it was not done.
+_ON_EXTENTS: Final[dict[int, Callable[[Vcpu, Domain, int, Any], int | None]]] = {
     XENMEM_increase_reservation: _increase,
     XENMEM_decrease_reservation: _decrease,
     XENMEM_populate_physmap: _populate,
@@ -221,44 +252,6 @@ def _machphys_mfn_list(vcpu: Vcpu, argument: int) -> int:
     return 0
 
 
-def _memory_map(vcpu: Vcpu, argument: int) -> int:
-    """The map that the toolstack gave the guest: ours gives an HVM guest one, and a PV guest none."""
-    domain = vcpu.domain
-    if not domain.is_hvm:
-        raise HypercallError(Errno.ENOSYS)
-    request = _read(vcpu, xen_memory_map, argument)
-    entries = domain.hvm_state.memory_map[: request.nr_entries]
-    raw = b"".join(_E820_ENTRY.pack(*entry) for entry in entries)
-    domain.memory.copy_to_guest(request.buffer, raw)
-    domain.memory.write_u32(argument, len(entries))
-    return 0
-
-
-def _machine_memory_map(vcpu: Vcpu, argument: int) -> int:
-    """The machine's own map, for domain 0: low memory, a hole, RAM."""
-    if not vcpu.domain.privileged:
-        raise HypercallError(Errno.EPERM)
-    request = _read(vcpu, xen_memory_map, argument)
-    size = vcpu.domain.hypervisor.ram.size
-    entries = (
-        (0, 0xA0000, _E820_RAM),
-        (0xA0000, 0x60000, _E820_RESERVED),
-        (1 << 20, size - (1 << 20), _E820_RAM),
-    )
-    if request.buffer:
-        if request.nr_entries < len(entries):
-            raise HypercallError(Errno.EINVAL)
-        raw = b"".join(_E820_ENTRY.pack(*entry) for entry in entries)
-        vcpu.domain.memory.copy_to_guest(request.buffer, raw)
-    vcpu.domain.memory.write_u32(argument, len(entries))
-    return 0
-
-
-def _acquire_resource(vcpu: Vcpu, _start: int, _argument: int) -> int:
-    """Mapping what belongs to another domain: real Xen lets no translated guest do that, but domain 0."""
-    raise HypercallError(Errno.EACCES if vcpu.domain.is_translated else Errno.ENOSYS)
-
-
 def _nothing_shared(_vcpu: Vcpu, _argument: int) -> int:
     return 0
 
@@ -271,18 +264,40 @@ _OTHERS: Final[dict[int, Callable[[Vcpu, int], int]]] = {
     XENMEM_machphys_mapping: _machphys_mapping,
     XENMEM_machphys_mfn_list: _machphys_mfn_list,
     XENMEM_machphys_compat_mfn_list: _machphys_mfn_list,
-    XENMEM_memory_map: _memory_map,
-    XENMEM_machine_memory_map: _machine_memory_map,
     XENMEM_remove_from_physmap: memory_physmap.remove,
     XENMEM_exchange: exchange,
     XENMEM_get_sharing_freed_pages: _nothing_shared,
     XENMEM_get_sharing_shared_pages: _nothing_shared,
+    XENMEM_access_op: memory_resources.access_op,
+    XENMEM_get_pod_target: memory_resources.pod_target,
+    XENMEM_set_pod_target: memory_resources.pod_target,
+    XENMEM_memory_map: memory_map.tell,
+    XENMEM_set_memory_map: memory_map.replace,
+    XENMEM_machine_memory_map: memory_map.tell_machines,
+    XENMEM_get_vnumainfo: memory_resources.get_vnumainfo,
+    XENMEM_reserved_device_memory_map: memory_resources.reserved_device_memory_map,
 }
 #: Commands that go on where they were stopped, at what the upper bits of the command say.
 _RESUMED: Final[dict[int, Callable[[Vcpu, int, int], int]]] = {
     XENMEM_add_to_physmap: memory_physmap.add,
     XENMEM_add_to_physmap_batch: memory_physmap.add_batch,
-    XENMEM_acquire_resource: _acquire_resource,
+    XENMEM_acquire_resource: memory_resources.acquire_resource,
 }
+#: Commands of x86 alone are told by the whole number: with an extent it is none of them.
+_OF_X86: Final = frozenset(
+    {
+        XENMEM_machphys_mapping,
+        XENMEM_machphys_mfn_list,
+        XENMEM_machphys_compat_mfn_list,
+        XENMEM_memory_map,
+        XENMEM_set_memory_map,
+        XENMEM_machine_memory_map,
+        XENMEM_set_pod_target,
+        XENMEM_get_pod_target,
+        XENMEM_get_sharing_freed_pages,
+        XENMEM_get_sharing_shared_pages,
+    }
+)
+_GOES_ON_ANYWHERE: Final = frozenset({XENMEM_access_op})
 #: Commands that no translated guest has.
 _OF_MACHINE_FRAMES: Final = frozenset({XENMEM_machine_memory_map, XENMEM_machphys_mapping})

@@ -26,6 +26,8 @@ _START_SHIFT: Final = 6
 _LAST_START: Final = 0xFFFF
 _INVALID_GFN: Final = (1 << 64) - 1
 _ERROR_SIZE: Final = 4
+#: Elements that real Xen translates at a time for a 32-bit guest.
+_READ_AHEAD: Final = 508
 
 
 def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
@@ -89,6 +91,8 @@ def add_batch(vcpu: Vcpu, start: int, argument: int) -> int:
     if start > _LAST_START:
         raise HypercallError(Errno.EDOM)
     request = _read(vcpu, xen_add_to_physmap_batch, argument)
+    if word == 4:
+        _read_lists(vcpu, request, start)
     if request.space == XENMAPSPACE_gmfn_range:
         raise HypercallError(Errno.EOPNOTSUPP)
     domain = _translated(vcpu, request.domid, request.space)
@@ -109,6 +113,17 @@ def add_batch(vcpu: Vcpu, start: int, argument: int) -> int:
             error = refused.result
         memory.write_u32(request.errs + at * _ERROR_SIZE, error & 0xFFFFFFFF)
     return 0
+
+
+def _read_lists(vcpu: Vcpu, request: Any, start: int) -> None:
+    """Of 32-bit guests some of the lists is read before anything else is looked at; raises HypercallError."""
+    memory, size = vcpu.domain.memory, request.size
+    for listed in (request.idxs, request.gpfns, request.errs):
+        if not memory.range_okay(listed, size * _ERROR_SIZE):
+            raise HypercallError(Errno.EFAULT)
+    first, number = start * _ERROR_SIZE, max(min(size - start, _READ_AHEAD), 0) * _ERROR_SIZE
+    for listed in (request.idxs, request.gpfns):
+        memory.copy_from_guest(listed + first, number)
 
 
 def remove(vcpu: Vcpu, argument: int) -> int:

@@ -72,8 +72,6 @@ def _poll(vcpu: Vcpu, argument: int) -> int:
     request = _read(vcpu, sched_poll, argument)
     if request.nr_ports > _MOST_POLLED:
         raise HypercallError(Errno.EINVAL)
-    if request.nr_ports and not domain.memory.range_okay(request.ports, request.nr_ports * _PORT_SIZE):
-        raise HypercallError(Errno.EFAULT)
     if _has_reason_to_run(vcpu):
         return 0
     port = ANY_PORT

@@ -18,7 +18,7 @@ from pvemu.abi.xen import (
     UVMF_INVLPG,
     UVMF_TLB_FLUSH,
 )
-from pvemu.hypervisor.continuation import check_batch, finish_batch, is_finishing, run_batch, write_done
+from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch, write_done
 from pvemu.hypervisor.hypercall import Handler, made_hypercall
 from pvemu.hypervisor.pv.entry_rules import CHANGES
 from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
@@ -93,7 +93,6 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
                     return mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
         if is_finishing(requests, count):
             return finish_batch(vcpu, (requests, count, done_pointer, foreign))
-        check_batch(vcpu, requests, count, _REQUEST.size)
         table_owner = _table_owner(caller, foreign >> 16)
         try:
             owner = page_owner(vcpu, foreign & 0xFFFF)

@@ -120,9 +120,10 @@ class InstructionMemory(Memory):
         return self._memory.read(address, size, self._ring)
 
     def read_for_write(self, address: int, size: int) -> bytes:
-        """Load what will be stored to; raises GuestPageFault as the store would."""
+        """Load what will be stored to; raises GuestPageFault as the load would, or else the store."""
+        data = self.read(address, size)
         self._memory.translate(address, self._ring | FAULT_WRITE)
-        return self.read(address, size)
+        return data
 
     def write(self, address: int, data: bytes) -> None:
         """Store; raises GuestPageFault."""
