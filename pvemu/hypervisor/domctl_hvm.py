@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from pvemu.abi.errors import PvemuError
 from pvemu.hypervisor import domain_lifecycle
 from pvemu.hypervisor.hvm.apic_processor import start_hvm_vcpu
-from pvemu.hypervisor.hvm.device_space import PortDevice
+from pvemu.hypervisor.hvm.device_space import ByteDevice, PortDevice
 from pvemu.hypervisor.hvm.hvm_domain import HvmPlan
 from pvemu.hypervisor.hvm.hvm_vcpu import HvmEntry
+from pvemu.hypervisor.hvm.string_ports import StringDevice
 from pvemu.memory.heap import OutOfFrames
 
 if TYPE_CHECKING:
@@ -82,16 +83,20 @@ class HvmDomctl:
 
     def set_parameter(self, domain: "Domain", index: int, value: int) -> None:
         """Set an HVM_PARAM_*."""
-        domain.hvm_state.parameters[index] = value
+        domain.hvm.parameters[index] = value
 
     def start(self, vcpu: "Vcpu", entry: HvmEntry) -> None:
         """Let a vCPU run, with these registers."""
         start_hvm_vcpu(vcpu, entry)
 
-    def map_io_ports(self, domain: "Domain", first: int, last: int, device: PortDevice) -> None:
+    def map_io_ports(self, domain: "Domain", first: int, last: int, device: PortDevice | ByteDevice) -> None:
         """Answer a domain's accesses to I/O ports (Xen: xendevicemodel_map_io_range_to_ioreq_server)."""
-        domain.hvm_state.ports.add(first, last, device)
+        domain.hvm.ports.add(first, last, device)
+
+    def map_string_port(self, domain: "Domain", port: int, device: StringDevice) -> None:
+        """Let REP INS and REP OUTS move much at once with the device that answers at a port."""
+        domain.hvm.ports.strings[port] = device
 
     def isa_irq(self, domain: "Domain", line: int) -> Callable[[bool], None]:
         """A function that drives an interrupt line (Xen: xendevicemodel_set_isa_irq_level)."""
-        return domain.hvm_state.platform.isa_irq(line)
+        return domain.hvm.platform.isa_irq(line)

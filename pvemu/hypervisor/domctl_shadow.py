@@ -27,7 +27,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hvm.shadow_paging import ShadowPaging
 from pvemu.hypervisor.shadow.dirty_log import bitmap_of
-from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_LEAF, DirtyLogging, ShadowLogging
+from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_LEAF, FRAMES_A_MIB, DirtyLogging, ShadowLogging
 from pvemu.hypervisor.shadow.pv_shadow import PvShadow
 from pvemu.hypervisor.shadow.tables import ShadowLimit
 from pvemu.hypervisor.vcpu import Vcpu
@@ -42,7 +42,10 @@ _ALL_OR_NONE: Final = (
 #: Mebibytes for shadows when nobody has said how many: for one that is only looked at, and for good.
 _ALLOCATION_FOR_LOG: Final = 1
 _ALLOCATION_FOR_SHADOWS: Final = 4
-_FRAMES_A_MIB: Final = 256
+#: The least that shadows need: so many frames for each vCPU, and one for each MiB of the guest's.
+_LEAST_FRAMES_A_VCPU: Final = 128
+_GUEST_FRAMES_A_FRAME: Final = 256
+_LEAST_FRAMES_HVM: Final = 6
 #: More pages than any guest can have; a bitmap is not made for more.
 _MOST_PAGES: Final = 1 << 24
 
@@ -79,7 +82,7 @@ def log_of(domain: Domain) -> DirtyLogging | None:
         return domain.pv_shadow
     if not domain.is_hvm:
         return ShadowLogging(domain.translation.shadow)
-    paging = domain.hvm_state.paging
+    paging = domain.hvm.paging
     if not isinstance(paging, ShadowPaging):
         raise HypercallError(Errno.EOPNOTSUPP)
     return ShadowLogging(paging.shadow)
@@ -93,7 +96,7 @@ def _make_shadows(domain: Domain, mib: int) -> DirtyLogging:
     log = log_of(domain)
     if log is not None:
         return log
-    wanted = domain.shadow_mib or mib
+    wanted = domain.shadow_mib or _allowed(domain, mib)
     try:
         domain.pv_shadow = PvShadow(domain, wanted)
     except (OutOfFrames, ShadowLimit):
@@ -158,23 +161,31 @@ def _look(vcpu: Vcpu, domain: Domain, op: Any) -> None:
 
 def _get_allocation(_vcpu: Vcpu, domain: Domain, op: Any) -> None:
     log = log_of(domain)
-    op.mb = domain.shadow_mib
-    if isinstance(log, ShadowLogging):
-        op.mb = -(-log.shadow.tables.limit // _FRAMES_A_MIB)
+    # A PV guest's stays in force while it is not on shadows.
+    op.mb = log.allocation if log is not None and domain.is_translated else domain.shadow_mib
 
 
 def _set_allocation(_vcpu: Vcpu, domain: Domain, op: Any) -> None:
     log = log_of(domain)
     if log is not None and not op.mb:
         raise HypercallError(Errno.EINVAL)
+    mib = _allowed(domain, op.mb) if op.mb else 0
     try:
-        if isinstance(log, ShadowLogging):
-            log.shadow.set_limit(op.mb * _FRAMES_A_MIB)
-        elif isinstance(log, PvShadow):
-            log.set_allocation(op.mb)
+        if log is not None:
+            log.set_allocation(mib)
     except ShadowLimit:
         raise HypercallError(Errno.ENOMEM) from None
-    domain.shadow_mib = op.mb
+    domain.shadow_mib = op.mb = mib
+
+
+def _allowed(domain: Domain, mib: int) -> int:
+    """What is granted to who asks for so many MiB: as much as the domain needs (Xen: sh_min_allocation)."""
+    least = len(domain.vcpus) * _LEAST_FRAMES_A_VCPU
+    if domain.is_hvm:
+        least += max(domain.pages // _GUEST_FRAMES_A_FRAME, _LEAST_FRAMES_HVM) + 1
+    else:
+        least += domain.pages // _GUEST_FRAMES_A_FRAME
+    return max(mib, -(-least // FRAMES_A_MIB))
 
 
 _OPERATIONS: Final[dict[int, Callable[[Vcpu, Domain, Any], None]]] = {

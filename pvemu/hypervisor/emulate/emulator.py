@@ -8,8 +8,11 @@ from pvemu.cpu.decode import Decoder, Instruction
 from pvemu.cpu.state_window import StateWindow
 from pvemu.hypervisor.emulate.arithmetic import ARITHMETIC
 from pvemu.hypervisor.emulate.bits import BITS
+from pvemu.hypervisor.emulate.branches import BRANCHES
 from pvemu.hypervisor.emulate.memory import Memory, NoInstruction
 from pvemu.hypervisor.emulate.moves import MOVES, Translate
+from pvemu.hypervisor.emulate.products import PRODUCTS
+from pvemu.hypervisor.emulate.scans import SCANS
 from pvemu.hypervisor.emulate.shifts import SHIFTS
 from pvemu.hypervisor.emulate.stack import STACK
 from pvemu.hypervisor.emulate.strings import STRINGS
@@ -27,7 +30,17 @@ _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 
 _OF_MODE: Final = layout.HF_PE | layout.HF_CS32 | layout.HF_SS32 | layout.HF_CS64
 
 #: What is known, by mnemonic.
-_TRANSLATIONS: Final[dict[str, Translate]] = {**MOVES, **ARITHMETIC, **BITS, **SHIFTS, **STRINGS, **STACK}
+_TRANSLATIONS: Final[dict[str, Translate]] = {
+    **MOVES,
+    **ARITHMETIC,
+    **PRODUCTS,
+    **BITS,
+    **SCANS,
+    **SHIFTS,
+    **STRINGS,
+    **STACK,
+    **BRANCHES,
+}
 #: Instructions that lock the bus by themselves.
 _EXCHANGES: Final = frozenset({"xchg", "cmpxchg", "cmpxchg8b", "cmpxchg16b"})
 

@@ -21,7 +21,7 @@ class Memory(ABC):
         """Store bytes (1, 2, 4, 8 or 16)."""
 
     def read_for_write(self, address: int, size: int) -> bytes:
-        """The load of an instruction that will store to the same place: its fault is a write's."""
+        """The load of an instruction that will store to the same place, where that is possible."""
         return self.read(address, size)
 
     def replace(self, address: int, old: bytes, new: bytes) -> None:
@@ -38,7 +38,7 @@ class NoInstruction(Unemulated):
 
 
 class InstructionFault(Exception):
-    """An exception of the instruction's own: #GP(0) or #SS(0). Nothing has changed."""
+    """An exception of the instruction's own: #GP(0), #SS(0) or #DE. Nothing has changed."""
 
     def __init__(self, vector: int, error_code: int = 0) -> None:
         super().__init__(vector, error_code)

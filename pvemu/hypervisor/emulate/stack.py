@@ -10,21 +10,22 @@ from pvemu.hypervisor.emulate.moves import Translate
 from pvemu.hypervisor.emulate.translation import Get, Put, Run, Translation, mask, register, set_register
 
 
-def _pointer(translation: Translation) -> tuple[Get, Put, int]:
+def stack_pointer(translation: Translation) -> tuple[Get, Put, int]:
     """Reads and sets the stack pointer, in the width that the stack segment gives it; all ones of that."""
     width = translation.mode.stack_bits // 8
     window = translation.window
     return register(window, layout.RSP, width), set_register(window, layout.RSP, width), mask(width)
 
 
-def _size(translation: Translation) -> int:
+def stack_size(translation: Translation) -> int:
     """Bytes of a push or pop: in 64-bit mode eight, unless a prefix makes them two."""
     size = translation.instruction.operand_size
     return 8 if translation.mode.bits == 64 and size == 4 else size
 
 
-def _pushing(translation: Translation, size: int, value: Callable[[Memory], bytes]) -> Run:
-    pointer, set_pointer, ones = _pointer(translation)
+def pushing(translation: Translation, size: int, value: Callable[[Memory], bytes]) -> Run:
+    """Pushes what `value` comes to, which may refuse."""
+    pointer, set_pointer, ones = stack_pointer(translation)
     linear = translation.linear(layout.SS, size, write=True)
 
     def push(memory: Memory) -> bool:
@@ -37,23 +38,23 @@ def _pushing(translation: Translation, size: int, value: Callable[[Memory], byte
 
 
 def _push(translation: Translation) -> Run:
-    source, size = translation.operands[0], _size(translation)
+    source, size = translation.operands[0], stack_size(translation)
     if source.kind == "memory":
         place = translation.place(source, size)
-        return _pushing(translation, size, lambda memory: memory.read(place(), size))
+        return pushing(translation, size, lambda memory: memory.read(place(), size))
     data = translation.raw(source, size)
-    return _pushing(translation, size, lambda memory: data())
+    return pushing(translation, size, lambda memory: data())
 
 
 def _pushf(translation: Translation) -> Run:
-    size, eflags = _size(translation), translation.eflags()
+    size, eflags = stack_size(translation), translation.eflags()
     shown = mask(size) & ~(flags.RF | flags.VM)
-    return _pushing(translation, size, lambda memory: (eflags() & shown).to_bytes(size, "little"))
+    return pushing(translation, size, lambda memory: (eflags() & shown).to_bytes(size, "little"))
 
 
 def _pop(translation: Translation) -> Run:
-    target, size = translation.operands[0], _size(translation)
-    pointer, set_pointer, ones = _pointer(translation)
+    target, size = translation.operands[0], stack_size(translation)
+    pointer, set_pointer, ones = stack_pointer(translation)
     linear = translation.linear(layout.SS, size)
     if target.kind != "memory":
         put = translation.put(target)

@@ -73,7 +73,7 @@ class Translation:
         if operand.kind == "general":
             u8, start = self.window.u8, 8 * operand.number + operand.high
             end = start + size
-            return lambda: bytes(u8[start:end])
+            return lambda: u8[start:end].tobytes()
         value = self.value(operand, size)
         if operand.kind == "immediate":
             data = value().to_bytes(size, "little")

@@ -18,7 +18,7 @@ class ApicProcessor:
         """An interrupt may be pending: the vCPU wakes up, and looks before its next block of code."""
         vcpu = self._vcpu
         hypervisor = vcpu.domain.hypervisor
-        vcpu.hvm_state.attention = True
+        vcpu.hvm.attention = True
         hypervisor.wake(vcpu)
         if hypervisor.loaded is vcpu:
             hypervisor.cpu.await_interrupt_window()
@@ -36,20 +36,20 @@ class ApicProcessor:
         hypervisor.unload(vcpu.domain)
         vcpu.online = vcpu.is_initialised = vcpu.blocked = vcpu.nmi_pending = vcpu.nmi_masked = False
         vcpu.saved = None
-        vcpu.hvm_state.waits_for_startup = True
+        vcpu.hvm.waits_for_startup = True
         hypervisor.reschedule()
 
     def start_up(self, page: int) -> None:
         """If it waits for one: begin in real mode, at the beginning of a page below 1 MiB."""
         vcpu = self._vcpu
-        if vcpu.hvm_state.waits_for_startup or not vcpu.is_initialised:
-            vcpu.hvm_state.waits_for_startup = False
+        if vcpu.hvm.waits_for_startup or not vcpu.is_initialised:
+            vcpu.hvm.waits_for_startup = False
             start_hvm_vcpu(vcpu, HvmEntry(start_page=page))
 
 
 def start_hvm_vcpu(vcpu: "Vcpu", entry: HvmEntry) -> None:
     """Give a vCPU its first registers, and let it run."""
-    vcpu.hvm_state.entry = entry
+    vcpu.hvm.entry = entry
     vcpu.saved = None
     vcpu.is_initialised = vcpu.online = True
     vcpu.domain.hypervisor.make_runnable(vcpu)

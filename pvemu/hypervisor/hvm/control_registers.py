@@ -61,7 +61,7 @@ _EIP: Final = layout.EIP // 8
 
 def read_cr0(vcpu: "Vcpu") -> int:
     """CR0 as MOV, and the lower half as SMSW, show it."""
-    return vcpu.hvm_state.cr0
+    return vcpu.hvm.cr0
 
 
 def write_cr0(vcpu: "Vcpu", value: int) -> bool:
@@ -70,7 +70,7 @@ def write_cr0(vcpu: "Vcpu", value: int) -> bool:
     Switching paging on with EFER.LME set enters long mode (compatibility mode, until CS is loaded), and
     switching it off leaves long mode.
     """
-    hvm = vcpu.hvm_state
+    hvm = vcpu.hvm
     old = hvm.cr0
     if value >> 32 or value & (CR0_PG | CR0_PE) == CR0_PG or value & (CR0_NW | CR0_CD) == CR0_NW:
         return False
@@ -86,50 +86,50 @@ def write_cr0(vcpu: "Vcpu", value: int) -> bool:
         hvm.efer &= ~EFER_LMA
     hvm.cr0 = value
     if (old ^ value) & _CR0_OF_PAGING:
-        vcpu.domain.hvm_state.paging.mode_changed(vcpu)
+        vcpu.domain.hvm.paging.mode_changed(vcpu)
     return True
 
 
 def load_machine_status_word(vcpu: "Vcpu", value: int) -> bool:
     """LMSW: the four lowest bits of CR0, of which PE can't be cleared."""
-    cr0 = vcpu.hvm_state.cr0
+    cr0 = vcpu.hvm.cr0
     return write_cr0(vcpu, cr0 & ~_LMSW | value & (_LMSW | CR0_PE))
 
 
 def clear_task_switched(vcpu: "Vcpu") -> None:
     """CLTS."""
-    vcpu.hvm_state.cr0 &= ~CR0_TS
+    vcpu.hvm.cr0 &= ~CR0_TS
 
 
 def write_cr3(vcpu: "Vcpu", value: int) -> bool:
     """MOV to CR3; False when the guest gets #GP(0) instead: address bits that the processor lacks."""
     if value >> PHYSICAL_BITS:
         return False
-    vcpu.hvm_state.cr3 = value
-    vcpu.domain.hvm_state.paging.root_changed(vcpu)
+    vcpu.hvm.cr3 = value
+    vcpu.domain.hvm.paging.root_changed(vcpu)
     return True
 
 
 def write_cr4(vcpu: "Vcpu", value: int) -> bool:
     """MOV to CR4; False when the guest gets #GP(0) instead: unknown bits, or PAE cleared in long mode."""
-    hvm = vcpu.hvm_state
+    hvm = vcpu.hvm
     old = hvm.cr4
     if value & ~CR4_KNOWN or (hvm.efer & EFER_LMA and not value & CR4_PAE):
         return False
     hvm.cr4 = value
     if (old ^ value) & _CR4_OF_PAGING:
-        vcpu.domain.hvm_state.paging.mode_changed(vcpu)
+        vcpu.domain.hvm.paging.mode_changed(vcpu)
     return True
 
 
 def read_cr8(vcpu: "Vcpu") -> int:
     """CR8: the upper half of the local APIC's task priority."""
-    return vcpu.hvm_state.vlapic.task_priority >> 4
+    return vcpu.hvm.vlapic.task_priority >> 4
 
 
 def write_cr8(vcpu: "Vcpu", value: int) -> bool:
     """MOV to CR8; False when the guest gets #GP(0) instead: it has four bits."""
     if value & ~_PRIORITY:
         return False
-    vcpu.hvm_state.vlapic.task_priority = value << 4
+    vcpu.hvm.vlapic.task_priority = value << 4
     return True

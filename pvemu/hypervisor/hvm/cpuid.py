@@ -57,7 +57,7 @@ def guest_cpuid(vcpu: "Vcpu", leaf: int, subleaf: int) -> Leaf:
     if XEN_CPUID_FIRST_LEAF <= leaf <= XEN_CPUID_FIRST_LEAF + 0xFF:
         return _xen_leaf(vcpu, leaf - XEN_CPUID_FIRST_LEAF, subleaf)
     if leaf == 1:
-        has_apic = vcpu.hvm_state.vlapic.is_on
+        has_apic = vcpu.hvm.vlapic.is_on
         return (
             PROCESSOR[1][0],
             apic_id(vcpu) << _APIC_ID_SHIFT | _CLFLUSH_SIZE,

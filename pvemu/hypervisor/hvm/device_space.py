@@ -1,7 +1,10 @@
 """Where the devices of an HVM guest are: at I/O ports and at guest-physical addresses; all ones elsewhere."""
 
 from bisect import bisect_right
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from pvemu.hypervisor.hvm.string_ports import StringDevice
 
 
 class PortDevice(Protocol):
@@ -12,6 +15,36 @@ class PortDevice(Protocol):
 
     def write(self, port: int, size: int, value: int) -> None:
         """What OUT does."""
+
+
+@runtime_checkable
+class ByteDevice(Protocol):
+    """A device whose ports are a byte wide, as all of the ISA bus were.
+
+    It may be asked for ports beyond its own: these read as all ones and take no value.
+    """
+
+    def read_byte(self, port: int) -> int:
+        """What IN gets."""
+
+    def write_byte(self, port: int, value: int) -> None:
+        """What OUT does."""
+
+
+class _Bytes:
+    """A device of bytes as one of any width: wider accesses fall apart, the lowest byte goes first."""
+
+    def __init__(self, device: ByteDevice) -> None:
+        self._device = device
+
+    def read(self, port: int, size: int) -> int:
+        if size == 1:
+            return self._device.read_byte(port)
+        return sum(self._device.read_byte(port + index) << 8 * index for index in range(size))
+
+    def write(self, port: int, size: int, value: int) -> None:
+        for index in range(size):
+            self._device.write_byte(port + index, value >> 8 * index & 0xFF)
 
 
 class MemoryDevice(Protocol):
@@ -62,5 +95,20 @@ class DeviceSpace(Generic[_Device]):
             device.write(place, size, value)
 
 
-PortSpace = DeviceSpace[PortDevice]
 MmioSpace = DeviceSpace[MemoryDevice]
+
+
+class PortSpace(DeviceSpace[PortDevice]):
+    """The I/O ports of a guest.
+
+    Attributes:
+        strings: by port, the devices with which string instructions move much at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strings: dict[int, StringDevice] = {}
+
+    def add(self, first: int, last: int, device: PortDevice | ByteDevice) -> None:
+        """Put a device at the ports from `first` to `last`, both included; they must be free."""
+        super().add(first, last, _Bytes(device) if isinstance(device, ByteDevice) else device)

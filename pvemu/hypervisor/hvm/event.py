@@ -4,6 +4,10 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from pvemu.cpu import exits
+from pvemu.hypervisor.emulate.memory import InstructionFault
+from pvemu.hypervisor.hvm.linear_memory import NoCode
+from pvemu.hypervisor.hvm.segment_registers import Fault
+from pvemu.memory.guest_walk import GuestPageFault
 
 
 class Source(Enum):
@@ -39,6 +43,22 @@ class Event(NamedTuple):
     def is_fault(self) -> bool:
         """Whether the instruction at EIP runs again after the handler, so that RF is set for it."""
         return self.source is Source.EXCEPTION and self.vector not in _NO_FAULTS
+
+
+#: What keeps an instruction, or a part of the processor's own work, from being done.
+Refusal = GuestPageFault | InstructionFault | Fault | NoCode
+REFUSALS: Final = (GuestPageFault, InstructionFault, Fault, NoCode)
+
+
+def event_of(refusal: Refusal) -> Event:
+    """The exception by which the guest is told."""
+    if isinstance(refusal, GuestPageFault):
+        return Event(exits.PF, error_code=refusal.error_code, address=refusal.address)
+    if isinstance(refusal, NoCode):
+        return Event(exits.GP, error_code=0)
+    return Event(
+        refusal.vector, error_code=refusal.error_code if refusal.vector in exits.WITH_ERROR_CODE else None
+    )
 
 
 #: Exceptions that are traps, or of which a guest can't tell; #DB counts as a trap here.

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.mode import CR0_PE
 from pvemu.cpu.state_window import StateWindow
-from pvemu.hypervisor.hvm.event import Event, Source, combine
+from pvemu.hypervisor.hvm.event import REFUSALS, Event, Source, combine, event_of
 from pvemu.hypervisor.hvm.handler_entry import enter, push
 from pvemu.hypervisor.hvm.long_gate import enter_long_handler, read_long_gate
 from pvemu.hypervisor.hvm.protected_gate import TASK_GATE, enter_protected_handler, read_gate
 from pvemu.hypervisor.hvm.segment_registers import Fault, SystemMemory, read_segment
 from pvemu.hypervisor.hvm.task_switch import enter_task
-from pvemu.memory.guest_walk import GuestPageFault
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
@@ -38,16 +37,16 @@ def deliver(vcpu: "Vcpu", event: Event) -> None:
     """
     while True:
         if event.vector == exits.PF and event.source is Source.EXCEPTION:
-            vcpu.hvm_state.cr2 = event.address
+            vcpu.hvm.cr2 = event.address
         second = _attempt(vcpu, event)
         if second is None:
             return
         combined = combine(event, second)
         if combined is None:
-            vcpu.hvm_state.triple_fault()
+            vcpu.hvm.triple_fault()
             return
         if combined is not second and second.vector == exits.PF:
-            vcpu.hvm_state.cr2 = second.address
+            vcpu.hvm.cr2 = second.address
         event = combined
 
 
@@ -57,7 +56,7 @@ def _attempt(vcpu: "Vcpu", event: Event) -> Event | None:
     Nothing has changed then, but that a task switch may have happened, and a software interrupt is as if it
     had not begun.
     """
-    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm_state.linear_memory
+    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm.linear_memory
     try:
         if not window.u64[_CR0] & CR0_PE:
             _enter_real_handler(window, memory, event)
@@ -69,13 +68,10 @@ def _attempt(vcpu: "Vcpu", event: Event) -> Event | None:
                 return enter_task(vcpu, event, gate)
             enter_protected_handler(window, memory, event, gate)
         return None
-    except GuestPageFault as fault:
-        second = Event(exits.PF, error_code=fault.error_code, address=fault.address)
-    except Fault as fault:
-        error_code = fault.error_code
-        if error_code is not None and event.is_external and fault.vector in _WITH_SELECTOR:
-            error_code |= _EXTERNAL
-        second = Event(fault.vector, error_code=error_code)
+    except REFUSALS as refusal:
+        second = event_of(refusal)
+        if second.error_code is not None and event.is_external and second.vector in _WITH_SELECTOR:
+            second = second._replace(error_code=second.error_code | _EXTERNAL)
     if event.source is Source.SOFTWARE:
         window.u64[_EIP] -= event.length
     return second

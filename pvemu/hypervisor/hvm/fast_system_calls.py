@@ -51,7 +51,7 @@ def system_call(vcpu: "Vcpu") -> None:
     """SYSCALL at EIP: to the place that STAR, LSTAR or CSTAR name, in ring 0 on the same stack."""
     window = vcpu.domain.hypervisor.cpu.window
     u64, hflags = window.u64, window.u32[_HFLAGS]
-    if not vcpu.hvm_state.efer & EFER_SCE or not hflags & layout.HF_PE:
+    if not vcpu.hvm.efer & EFER_SCE or not hflags & layout.HF_PE:
         deliver(vcpu, Event(exits.UD))
         return
     selector = u64[_STAR] >> 32

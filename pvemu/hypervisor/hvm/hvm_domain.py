@@ -56,8 +56,8 @@ def make_hvm(domain: "Domain", plan: HvmPlan) -> None:
     domain.p2m = P2m()
     domain.memory = HvmMemory(domain)
     for vcpu in domain.vcpus:
-        vcpu.hvm_state = HvmVcpu(vcpu)
-    domain.hvm_state = HvmDomain(domain, plan)
+        vcpu.hvm = HvmVcpu(vcpu)
+    domain.hvm = HvmDomain(domain, plan)
     domain.is_hvm = domain.is_translated = True
     domain.use_shared_info(8)
 
@@ -68,7 +68,6 @@ class HvmDomain:
     Attributes:
         paging: how its memory is kept apart.
         ports, mmio: its devices.
-        memory_map: what XENMEM_memory_map answers: address and size in bytes, and type.
         parameters: HVM_PARAM_* by number, as the guest can read them.
         platform: the PC around its vCPUs; upcalls: how it is told of events.
         exits: the handlers of its vCPUs' exits; wanted_exits: the numbers of those that are asked for.
@@ -81,8 +80,7 @@ class HvmDomain:
         hypervisor = domain.hypervisor
         self._domain = domain
         self.paging = PAGING[plan.paging](domain)
-        self.memory_map = plan.memory_map
-        self.ports, self.mmio = PortSpace(), MmioSpace()
+        domain.memory_map = plan.memory_map
         self.parameters: dict[int, int] = {
             HVM_PARAM_TRIPLE_FAULT_REASON: SHUTDOWN_reboot,
             HVM_PARAM_ACPI_IOPORTS_LOCATION: 1,
@@ -98,13 +96,13 @@ class HvmDomain:
             lambda: domain.shutdown(SHUTDOWN_poweroff),
             plan.low_memory,
         )
-        for first, last, device in self.platform.ports if plan.is_pc else ():
-            self.ports.add(first, last, device)
-        for start, end, memory_device in self.platform.mmio if plan.is_pc else (self.platform.lapic_page,):
-            self.mmio.add(start, end, memory_device)
+        self.ports = self.platform.ports if plan.is_pc else PortSpace()
+        self.mmio = MmioSpace()
+        for first, last, device in self.platform.mmio if plan.is_pc else (self.platform.lapic_page,):
+            self.mmio.add(first, last, device)
         self.upcalls = Upcalls(domain, self.platform)
         for vcpu, lapic in zip(domain.vcpus, self.platform.lapics, strict=True):
-            vcpu.hvm_state.vlapic = lapic
+            vcpu.hvm.vlapic = lapic
 
     def triple_fault(self, vcpu: "Vcpu") -> None:
         """A processor of the guest has shut down; what that means, a parameter says."""

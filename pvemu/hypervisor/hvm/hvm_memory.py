@@ -17,8 +17,8 @@ _LONG: Final = (1 << 64) - 1
 class HvmMemory(GuestMemory):
     """Linear memory of the vCPU that makes the hypercall, page by page.
 
-    Nothing is remembered between two looks: under nested paging the guest changes its tables and CR3
-    without telling anybody.
+    No page is remembered here: under nested paging the guest changes its tables and CR3 without telling
+    anybody. `LinearMemory.place` compares the tables with what they were.
     """
 
     def __init__(self, domain: "Domain") -> None:
@@ -35,12 +35,12 @@ class HvmMemory(GuestMemory):
         vcpu = domain.hypervisor.loaded
         if vcpu is None or vcpu.domain is not domain:
             raise GuestFault(address)
-        address &= _LONG if vcpu.hvm_state.is_long else _SHORT
+        address &= _LONG if vcpu.hvm.is_long else _SHORT
         try:
-            found = vcpu.hvm_state.linear_memory.translate(address, FAULT_WRITE if right & WRITABLE else 0)
+            place = vcpu.hvm.linear_memory.place(address, FAULT_WRITE if right & WRITABLE else 0)
         except GuestPageFault as fault:
             raise GuestFault(address) from fault
-        gfn = found.address >> PAGE_SHIFT
+        gfn = place >> PAGE_SHIFT
         mfn = domain.p2m.get(gfn)
         if mfn is None or (right & WRITABLE and not domain.p2m.is_writable(gfn)):
             raise GuestFault(address)
@@ -52,7 +52,7 @@ class HvmMemory(GuestMemory):
         if vcpu is None or vcpu.domain is not self._domain:
             return None
         try:
-            found = vcpu.hvm_state.linear_memory.translate(address & ~PAGE_MASK, 0, update=False)
+            found = vcpu.hvm.linear_memory.translate(address & ~PAGE_MASK, 0, update=False)
         except GuestPageFault:
             return None
         return self._domain.p2m.get(found.address >> PAGE_SHIFT)

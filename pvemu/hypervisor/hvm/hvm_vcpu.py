@@ -100,14 +100,15 @@ class HvmVcpu:
     @property
     def cr3(self) -> int:
         """CR3."""
-        if self._is_loaded and self._vcpu.domain.hvm_state.paging.has_guest_cr3:
+        domain = self._vcpu.domain
+        if domain.hypervisor.loaded is self._vcpu and domain.hvm.paging.has_guest_cr3:
             return self._cpu.window.u64[_CR + 3]
         return self._cr3
 
     @cr3.setter
     def cr3(self, value: int) -> None:
         self._cr3 = value
-        if self._is_loaded and self._vcpu.domain.hvm_state.paging.has_guest_cr3:
+        if self._is_loaded and self._vcpu.domain.hvm.paging.has_guest_cr3:
             self._cpu.window.u64[_CR + 3] = value
 
     @property
@@ -143,7 +144,7 @@ class HvmVcpu:
 
     def enter(self) -> None:
         """The vCPU's saved state, or a pristine one, was loaded: complete it."""
-        hvm = self._vcpu.domain.hvm_state
+        hvm = self._vcpu.domain.hvm
         self._cpu.use_exits(hvm.exits)
         if self.entry is not None:
             self._reset_registers()
@@ -164,7 +165,7 @@ class HvmVcpu:
 
     def triple_fault(self) -> None:
         """The processor has shut down: so does the domain."""
-        self._vcpu.domain.hvm_state.triple_fault(self._vcpu)
+        self._vcpu.domain.hvm.triple_fault(self._vcpu)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -181,7 +182,7 @@ class HvmVcpu:
         if not self._is_loaded:
             return
         u64 = self._cpu.window.u64
-        paging = self._vcpu.domain.hvm_state.paging
+        paging = self._vcpu.domain.hvm.paging
         cr0, cr4, efer = paging.engine_registers(self._cr0, self._cr4, self._efer)
         u64[_CR], u64[_CR + 4], u64[_EFER] = cr0, cr4, efer | EFER_SVME
         derive_engine_flags(self._cpu.window)
@@ -237,7 +238,7 @@ class HvmVcpu:
 
     def _ask_for_exits(self) -> None:
         """Whatever has a handler is intercepted."""
-        wanted = self._vcpu.domain.hvm_state.wanted_exits
+        wanted = self._vcpu.domain.hvm.wanted_exits
         u8 = self._cpu.window.u8
         for base, offset in (
             (exits.READ_CR, layout.INTERCEPT_CR_READ),

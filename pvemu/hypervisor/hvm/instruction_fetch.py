@@ -1,7 +1,6 @@
 """The instruction at EIP of an HVM guest, and going on behind it."""
 
 from contextlib import nullcontext, suppress
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import exits, flags, layout
@@ -23,7 +22,7 @@ _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 
 _LOW: Final = 0xFFFFFFFF
 DR6_SINGLE_STEP: Final = 1 << 14
 
-_decoder = cache(Decoder)
+_DECODERS: Final = {bits: Decoder(bits) for bits in (16, 32, 64)}
 
 
 def fetch_code(vcpu: "Vcpu", *, whole: bool = False) -> bytes:
@@ -32,13 +31,13 @@ def fetch_code(vcpu: "Vcpu", *, whole: bool = False) -> bytes:
     Raises:
         GuestPageFault, NoCode: not even the first can, or if `whole` not all.
     """
-    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm_state.linear_memory
-    address = window.u64[_EIP]
-    if not window.u32[_HFLAGS] & layout.HF_CS64:
+    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm.linear_memory
+    address, hflags = window.u64[_EIP], window.u32[_HFLAGS]
+    if not hflags & layout.HF_CS64:
         address = address + window.u64[_CS_BASE] & _LOW
-    user = window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
-    inside = min(LONGEST, PAGE_SIZE - (address & PAGE_MASK))
-    code: bytes = memory.fetch(address, inside, user=user)
+    user = hflags & layout.HF_CPL == layout.HF_CPL
+    inside = PAGE_SIZE - (address & PAGE_MASK)
+    code: bytes = memory.fetch(address, inside if inside < LONGEST else LONGEST, user=user)
     if inside < LONGEST:
         with nullcontext() if whole else suppress(GuestPageFault, NoCode):
             code += memory.fetch(address + inside, LONGEST - inside, user=user)
@@ -51,7 +50,7 @@ def fetch(vcpu: "Vcpu") -> Instruction | None:
         code = fetch_code(vcpu)
     except (GuestPageFault, NoCode):
         return None
-    return _decoder(code_bits(vcpu.domain.hypervisor.cpu.window)).decode(0, code)
+    return _DECODERS[code_bits(vcpu.domain.hypervisor.cpu.window)].decode(0, code)
 
 
 def operand_address(
@@ -82,11 +81,12 @@ def retire(vcpu: "Vcpu", length: int) -> None:
     """
     window = vcpu.domain.hypervisor.cpu.window
     u32, u64 = window.u32, window.u64
-    following = u64[_EIP] + length
-    u64[_EIP] = following if u32[_HFLAGS] & layout.HF_CS64 else following & _LOW
-    u32[_HFLAGS] &= ~layout.HF_INHIBIT_IRQ
-    rest = u64[_EFLAGS]
-    u64[_EFLAGS] = rest & ~flags.RF
-    if rest & flags.TF:
-        window.u64[layout.DR // 8 + 6] |= DR6_SINGLE_STEP
-        deliver(vcpu, Event(exits.DB))
+    following, hflags, rest = u64[_EIP] + length, u32[_HFLAGS], u64[_EFLAGS]
+    u64[_EIP] = following if hflags & layout.HF_CS64 else following & _LOW
+    if hflags & layout.HF_INHIBIT_IRQ:
+        u32[_HFLAGS] = hflags & ~layout.HF_INHIBIT_IRQ
+    if rest & (flags.RF | flags.TF):
+        u64[_EFLAGS] = rest & ~flags.RF
+        if rest & flags.TF:
+            u64[layout.DR // 8 + 6] |= DR6_SINGLE_STEP
+            deliver(vcpu, Event(exits.DB))

@@ -11,11 +11,10 @@ from pvemu.cpu import exits, layout
 from pvemu.cpu.decode import Instruction
 from pvemu.cpu.mode import CR4_DE, CR4_PCE
 from pvemu.cpu.processor import EXIT_INFO_2
-from pvemu.hypervisor.emulate.memory import InstructionFault
 from pvemu.hypervisor.emulate.translation import mask, set_register
 from pvemu.hypervisor.hvm import control_registers as control
 from pvemu.hypervisor.hvm.cpuid import guest_cpuid
-from pvemu.hypervisor.hvm.event import Event, Source
+from pvemu.hypervisor.hvm.event import REFUSALS, Event, Source, event_of
 from pvemu.hypervisor.hvm.event_delivery import deliver
 from pvemu.hypervisor.hvm.fast_system_calls import system_call, system_enter
 from pvemu.hypervisor.hvm.instruction_fetch import (
@@ -131,7 +130,7 @@ def _rdtsc(vcpu: "Vcpu") -> None:
 def _rdpmc(vcpu: "Vcpu") -> None:
     """Performance counters: they read as zero, for nothing is ever counted."""
     window = vcpu.domain.hypervisor.cpu.window
-    forbidden = window.u32[_HFLAGS] & layout.HF_CPL and not vcpu.hvm_state.cr4 & CR4_PCE
+    forbidden = window.u32[_HFLAGS] & layout.HF_CPL and not vcpu.hvm.cr4 & CR4_PCE
     if forbidden or window.u64[layout.RCX] & _LOW >= _COUNTERS:
         _general_protection(vcpu)
     else:
@@ -172,8 +171,8 @@ def _skip(vcpu: "Vcpu") -> None:
 
 _READ_CONTROL: Final[dict[int, Callable[["Vcpu"], int]]] = {
     0: control.read_cr0,
-    3: lambda vcpu: vcpu.hvm_state.cr3,
-    4: lambda vcpu: vcpu.hvm_state.cr4,
+    3: lambda vcpu: vcpu.hvm.cr3,
+    4: lambda vcpu: vcpu.hvm.cr4,
     8: control.read_cr8,
 }
 
@@ -240,12 +239,9 @@ def _store_machine_status_word(vcpu: "Vcpu", instruction: Instruction) -> None:
         try:
             place = operand_address(window, instruction, operand, 2, write=True)
             user = window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
-            vcpu.hvm_state.linear_memory.write(place, (value & 0xFFFF).to_bytes(2, "little"), user=user)
-        except InstructionFault as fault:
-            raise_exception(vcpu, fault.vector, fault.error_code)
-            return
-        except GuestPageFault as fault:
-            deliver(vcpu, Event(exits.PF, error_code=fault.error_code, address=fault.address))
+            vcpu.hvm.linear_memory.write(place, (value & 0xFFFF).to_bytes(2, "little"), user=user)
+        except REFUSALS as refusal:
+            deliver(vcpu, event_of(refusal))
             return
     else:
         set_register(window, operand.number, instruction.operand_size)(value & mask(instruction.operand_size))
@@ -258,12 +254,9 @@ def _load_machine_status_word(vcpu: "Vcpu", instruction: Instruction) -> None:
     if operand.kind == "memory":
         try:
             place = operand_address(window, instruction, operand, 2)
-            value = int.from_bytes(vcpu.hvm_state.linear_memory.read(place, 2), "little")
-        except InstructionFault as fault:
-            raise_exception(vcpu, fault.vector, fault.error_code)
-            return
-        except GuestPageFault as fault:
-            deliver(vcpu, Event(exits.PF, error_code=fault.error_code, address=fault.address))
+            value = int.from_bytes(vcpu.hvm.linear_memory.read(place, 2), "little")
+        except REFUSALS as refusal:
+            deliver(vcpu, event_of(refusal))
             return
     else:
         value = window.u64[operand.number] & 0xFFFF
@@ -279,7 +272,7 @@ def _debug_register(number: int, move: Callable[["Vcpu", int, int], None]) -> _H
     def handle(vcpu: "Vcpu") -> None:
         u64 = vcpu.domain.hypervisor.cpu.window.u64
         instruction = fetch(vcpu)
-        if instruction is None or (number in (4, 5) and vcpu.hvm_state.cr4 & CR4_DE):
+        if instruction is None or (number in (4, 5) and vcpu.hvm.cr4 & CR4_DE):
             _undefined(vcpu)
         elif u64[_DR + 7] & _DR7_GENERAL_DETECT:
             u64[_DR + 6] |= _DR6_DEBUG_REGISTER
@@ -291,7 +284,7 @@ def _debug_register(number: int, move: Callable[["Vcpu", int, int], None]) -> _H
             try:
                 move(vcpu, actual, general.number)
             except Fault as fault:
-                raise_exception(vcpu, fault.vector, fault.error_code)
+                deliver(vcpu, event_of(fault))
             else:
                 retire(vcpu, instruction.length)
 

@@ -7,7 +7,7 @@ import struct
 from typing import Final
 
 from pvemu.cpu import exits, flags, layout
-from pvemu.cpu.segments import BIG, DPL_SHIFT, LONG
+from pvemu.cpu.segments import BIG, DPL_SHIFT, LONG, is_canonical
 from pvemu.cpu.state_window import StateWindow
 from pvemu.hypervisor.hvm.event import Event
 from pvemu.hypervisor.hvm.handler_entry import HANDLER_CLEARS, enter, push_frame, shown_flags
@@ -18,7 +18,6 @@ from pvemu.hypervisor.hvm.segment_registers import (
     SegmentRegister,
     SystemMemory,
     handler_code,
-    is_canonical,
     mark_accessed,
     read_segment,
 )

@@ -1,16 +1,17 @@
 """Accesses to addresses where no memory is: the instruction is emulated, the device answers."""
 
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from pvemu.cpu import exits, layout
-from pvemu.hypervisor.emulate import Emulator, InstructionFault, Memory, NoInstruction, Unemulated
-from pvemu.hypervisor.hvm.event import Event
+from pvemu.hypervisor.emulate import Emulator, Memory, NoInstruction, Unemulated
+from pvemu.hypervisor.hvm.event import REFUSALS, Event, event_of
 from pvemu.hypervisor.hvm.event_delivery import deliver
 from pvemu.hypervisor.hvm.instruction_fetch import DR6_SINGLE_STEP, fetch_code
-from pvemu.hypervisor.hvm.linear_memory import LinearMemory, NoCode
-from pvemu.memory.guest_walk import GuestPageFault
+from pvemu.hypervisor.hvm.linear_memory import LinearMemory
 
 if TYPE_CHECKING:
+    from pvemu.hypervisor.domain import Domain
     from pvemu.hypervisor.vcpu import Vcpu
 
 _HFLAGS: Final = layout.HFLAGS // 4
@@ -31,7 +32,11 @@ class InstructionMemory(Memory):
         return self._memory.read(address, size, user=self._user)
 
     def read_for_write(self, address: int, size: int) -> bytes:
-        """Load what will be stored to; raises GuestPageFault as the store would."""
+        """Load what will be stored to; raises GuestPageFault, before any device is asked.
+
+        The fault is that of the load, or else that of the store: so does the engine.
+        """
+        self._memory.check_read(address, size, user=self._user)
         self._memory.check_write(address, size, user=self._user)
         return self.read(address, size)
 
@@ -44,10 +49,8 @@ def _no_instruction(vcpu: "Vcpu") -> Event:
     """The bytes at EIP make no instruction: it is invalid, or the rest of it can't be had."""
     try:
         fetch_code(vcpu, whole=True)
-    except GuestPageFault as fault:
-        return Event(exits.PF, error_code=fault.error_code, address=fault.address)
-    except NoCode:
-        return Event(exits.GP, error_code=0)
+    except REFUSALS as refusal:
+        return event_of(refusal)
     return Event(exits.UD)
 
 
@@ -56,18 +59,27 @@ class InstructionEmulation:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
+        self._told: WeakKeyDictionary[Domain, set[str]] = WeakKeyDictionary()
 
     def access_device(self, vcpu: "Vcpu") -> None:
         """Carry out the instruction at EIP, which has met no memory, or memory that can't be written.
 
-        One that is not known ends the domain.
+        One that is not known is #UD, as for Xen's emulator (hvm_emulate_one_insn).
         """
         try:
             self.emulate(vcpu)
         except NoInstruction:
             deliver(vcpu, _no_instruction(vcpu))
-        except Unemulated as reason:
-            vcpu.domain.crash(f"access to no memory, by an instruction that is not emulated: {reason}")
+        except Unemulated as unknown:
+            self._tell(vcpu, str(unknown))
+            deliver(vcpu, Event(exits.UD))
+
+    def _tell(self, vcpu: "Vcpu", instruction: str) -> None:
+        """Log what is not known, of each domain and instruction once: a guest must not fill the log."""
+        told = self._told.setdefault(vcpu.domain, set())
+        if instruction not in told:
+            told.add(instruction)
+            vcpu.domain.hypervisor.log.xen(f"MMIO emulation failed: {vcpu} {instruction}")
 
     def emulate(self, vcpu: "Vcpu") -> None:
         """Carry out the instruction at EIP on guest memory and devices; faults are the guest's.
@@ -81,13 +93,9 @@ class InstructionEmulation:
         user = window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
         try:
             code = fetch_code(vcpu)
-            steps = self._emulator.step(InstructionMemory(vcpu.hvm_state.linear_memory, user=user), code)
-        except GuestPageFault as fault:
-            deliver(vcpu, Event(exits.PF, error_code=fault.error_code, address=fault.address))
-        except NoCode:
-            deliver(vcpu, Event(exits.GP, error_code=0))
-        except InstructionFault as fault:
-            deliver(vcpu, Event(fault.vector, error_code=fault.error_code))
+            steps = self._emulator.step(InstructionMemory(vcpu.hvm.linear_memory, user=user), code)
+        except REFUSALS as refusal:
+            deliver(vcpu, event_of(refusal))
         else:
             if steps:
                 window.u64[_DR6] |= DR6_SINGLE_STEP

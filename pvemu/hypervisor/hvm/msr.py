@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import layout
 from pvemu.cpu.mode import CR0_PG, EFER_FFXSR, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
-from pvemu.cpu.segments import LONG
+from pvemu.cpu.segments import LONG, is_canonical
 from pvemu.hypervisor.hvm.control_registers import PHYSICAL_BITS
 from pvemu.hypervisor.hvm.hypercall_page import hypercall_page
-from pvemu.hypervisor.hvm.segment_registers import is_canonical, read_segment, write_segment
+from pvemu.hypervisor.hvm.segment_registers import read_segment, write_segment
 from pvemu.hypervisor.hvm.word import latch_shared_info
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT
 
@@ -126,11 +126,11 @@ def _kept(number: int, valid: Callable[[int], bool]) -> tuple[_Read, _Write]:
 
     def write(vcpu: "Vcpu", value: int) -> bool:
         if valid(value):
-            vcpu.hvm_state.msrs[number] = value
+            vcpu.hvm.msrs[number] = value
             return True
         return False
 
-    return lambda vcpu: vcpu.hvm_state.msrs.get(number, INITIAL.get(number, 0)), write
+    return lambda vcpu: vcpu.hvm.msrs.get(number, INITIAL.get(number, 0)), write
 
 
 def _all_bytes_in(types: frozenset[int]) -> Callable[[int], bool]:
@@ -154,7 +154,7 @@ def _is_range_mask(value: int) -> bool:
 
 def _write_efer(vcpu: "Vcpu", value: int) -> bool:
     """EFER: LMA is not the guest's to write, and LME can't change while paging is on."""
-    hvm = vcpu.hvm_state
+    hvm = vcpu.hvm
     value &= ~EFER_LMA
     changed = value ^ hvm.efer
     if value & ~_EFER_CHOICES or (changed & EFER_LME and hvm.cr0 & CR0_PG):
@@ -163,7 +163,7 @@ def _write_efer(vcpu: "Vcpu", value: int) -> bool:
         _leave_long_code(vcpu)
     hvm.efer = value | hvm.efer & EFER_LMA
     if changed & EFER_NXE:
-        vcpu.domain.hvm_state.paging.mode_changed(vcpu)
+        vcpu.domain.hvm.paging.mode_changed(vcpu)
     return True
 
 
@@ -176,7 +176,7 @@ def _leave_long_code(vcpu: "Vcpu") -> None:
 
 
 def _read_tsc(vcpu: "Vcpu") -> int:
-    return vcpu.domain.hypervisor.tsc() + vcpu.hvm_state.msrs.get(TSC, 0) & (1 << 64) - 1
+    return vcpu.domain.hypervisor.tsc() + vcpu.hvm.msrs.get(TSC, 0) & (1 << 64) - 1
 
 
 def _write_tsc(vcpu: "Vcpu", value: int) -> bool:
@@ -187,30 +187,30 @@ def _write_tsc(vcpu: "Vcpu", value: int) -> bool:
 
 
 def _write_tsc_adjust(vcpu: "Vcpu", value: int) -> bool:
-    _move_tsc(vcpu, value - vcpu.hvm_state.msrs.get(TSC_ADJUST, 0))
+    _move_tsc(vcpu, value - vcpu.hvm.msrs.get(TSC_ADJUST, 0))
     return True
 
 
 def _move_tsc(vcpu: "Vcpu", cycles: int) -> None:
-    msrs = vcpu.hvm_state.msrs
+    msrs = vcpu.hvm.msrs
     for number in (TSC, TSC_ADJUST):
         msrs[number] = msrs.get(number, 0) + cycles & (1 << 64) - 1
 
 
 def _read_apic_base(vcpu: "Vcpu") -> int:
-    return vcpu.hvm_state.vlapic.base
+    return vcpu.hvm.vlapic.base
 
 
 def _write_apic_base(vcpu: "Vcpu", value: int) -> bool:
-    return vcpu.hvm_state.vlapic.set_base(value)
+    return vcpu.hvm.vlapic.set_base(value)
 
 
 def _read_tsc_deadline(vcpu: "Vcpu") -> int:
-    return vcpu.hvm_state.vlapic.deadline
+    return vcpu.hvm.vlapic.deadline
 
 
 def _write_tsc_deadline(vcpu: "Vcpu", value: int) -> bool:
-    vcpu.hvm_state.vlapic.deadline = value
+    vcpu.hvm.vlapic.deadline = value
     return True
 
 
@@ -239,7 +239,7 @@ _REGISTERS: Final[dict[int, tuple[_Read, _Write]]] = {
     TSC: (_read_tsc, _write_tsc),
     APIC_BASE: (_read_apic_base, _write_apic_base),
     TSC_DEADLINE: (_read_tsc_deadline, _write_tsc_deadline),
-    TSC_ADJUST: (lambda vcpu: vcpu.hvm_state.msrs.get(TSC_ADJUST, 0), _write_tsc_adjust),
+    TSC_ADJUST: (lambda vcpu: vcpu.hvm.msrs.get(TSC_ADJUST, 0), _write_tsc_adjust),
     MTRR_CAP: (_constant(_MTRR_CAPABILITIES), _refuse),
     SYSENTER_CS: (_read_sysenter_cs, _write_sysenter_cs),
     SYSENTER_ESP: _in_window(layout.SYSENTER_ESP, is_canonical),
@@ -255,7 +255,7 @@ _REGISTERS: Final[dict[int, tuple[_Read, _Write]]] = {
     **{number: _kept(number, _is_range_mask) for number in _MTRR_VARIABLE[1::2]},
     **{number: _kept(number, _all_bytes_in(_MTRR_TYPES)) for number in _MTRR_FIXED},
     HYPERCALL_PAGE: (_constant(0), _write_hypercall_page),
-    EFER: (lambda vcpu: vcpu.hvm_state.efer, _write_efer),
+    EFER: (lambda vcpu: vcpu.hvm.efer, _write_efer),
     STAR: _in_window(layout.STAR),
     LSTAR: _in_window(layout.LSTAR, is_canonical),
     CSTAR: _in_window(layout.CSTAR, is_canonical),

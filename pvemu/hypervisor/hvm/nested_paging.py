@@ -53,7 +53,7 @@ class NestedPaging:
 
     def root_changed(self, vcpu: "Vcpu") -> None:
         """CR3 was written otherwise than by the guest's MOV."""
-        self._hypervisor.cpu.set_root(vcpu.hvm_state.cr3)
+        self._hypervisor.cpu.set_root(vcpu.hvm.cr3)
 
     def invalidate(self, vcpu: "Vcpu", address: int) -> None:
         """INVLPG does not exit."""

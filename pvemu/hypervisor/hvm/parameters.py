@@ -99,7 +99,7 @@ def get_parameter(caller: "Vcpu", domain: "Domain", index: int) -> int:
         HypercallError: EPERM, not for a guest to read, or another's; EINVAL, nobody has it any more.
     """
     _check(caller, domain, index, _GUEST_READS)
-    parameters = domain.hvm_state.parameters
+    parameters = domain.hvm.parameters
     if index == HVM_PARAM_VM86_TSS:
         return parameters.get(HVM_PARAM_VM86_TSS_SIZED, 0) & _LOW
     return parameters.get(index, 0)
@@ -113,7 +113,7 @@ def set_parameter(caller: "Vcpu", domain: "Domain", index: int, value: int) -> N
             value for it; EEXIST, it has another one, and that is settled.
     """
     _check(caller, domain, index, _GUEST_SETS)
-    parameters = domain.hvm_state.parameters
+    parameters = domain.hvm.parameters
     if index in _SET_ONCE and parameters.get(index, 0) not in (0, value):
         raise _refuse(Errno.EEXIST)
     effect = _EFFECTS.get(index)
@@ -126,7 +126,7 @@ def set_parameter(caller: "Vcpu", domain: "Domain", index: int, value: int) -> N
 
 
 def _set_callback(caller: "Vcpu", domain: "Domain", index: int, value: int) -> tuple[int, int]:
-    domain.hvm_state.upcalls.set_callback_via(value)
+    domain.hvm.upcalls.set_callback_via(value)
     if domain is caller.domain:
         latch_shared_info(caller)
     return index, value

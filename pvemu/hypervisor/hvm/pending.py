@@ -18,8 +18,8 @@ def events_need_delivery(vcpu: "Vcpu") -> bool:
     domain = vcpu.domain
     if vcpu.nmi_pending:
         return can_inject_nmi(vcpu)
-    due = domain.hvm_state.upcalls.due_vector(vcpu) is not None
-    return (due or domain.hvm_state.platform.pending_vector(vcpu.id)) and can_inject_interrupt(vcpu)
+    due = domain.hvm.upcalls.due_vector(vcpu) is not None
+    return (due or domain.hvm.platform.pending_vector(vcpu.id)) and can_inject_interrupt(vcpu)
 
 
 def test_interrupts(vcpu: "Vcpu") -> None:
@@ -28,7 +28,7 @@ def test_interrupts(vcpu: "Vcpu") -> None:
     An NMI goes first, then an upcall for events, then the interrupt controllers (Xen:
     hvm_vcpu_has_pending_irq).
     """
-    hvm, domain = vcpu.hvm_state, vcpu.domain
+    hvm, domain = vcpu.hvm, vcpu.domain
     if not hvm.attention or domain.has_shut_down:
         return
     hypervisor = domain.hypervisor
@@ -37,7 +37,7 @@ def test_interrupts(vcpu: "Vcpu") -> None:
         inject_nmi(vcpu)
     elif vcpu.nmi_pending:
         hypervisor.cpu.await_nmi_window()
-    platform, upcalls = domain.hvm_state.platform, domain.hvm_state.upcalls
+    platform, upcalls = domain.hvm.platform, domain.hvm.upcalls
     while (upcall := upcalls.due_vector(vcpu)) is not None or platform.pending_vector(vcpu.id):
         if domain.has_shut_down:
             return

@@ -5,7 +5,7 @@ from typing import Final
 
 from pvemu.hypervisor.hvm import pmtimer, vpic, vpit, vrtc
 from pvemu.hypervisor.hvm.apic_bus import ApicBus, Processor
-from pvemu.hypervisor.hvm.device_space import MemoryDevice, PortDevice
+from pvemu.hypervisor.hvm.device_space import ByteDevice, MemoryDevice, PortDevice, PortSpace
 from pvemu.hypervisor.hvm.pmtimer import PmTimer
 from pvemu.hypervisor.hvm.vioapic import IOAPIC_BASE, IOAPIC_SIZE, PINS, Vioapic
 from pvemu.hypervisor.hvm.vlapic import APIC_BASE, APIC_SIZE, Vlapic
@@ -106,7 +106,7 @@ class Platform:
     """All of it for one domain.
 
     Attributes:
-        ports: first and last I/O port of each device, and the device.
+        ports: the devices at I/O ports.
         mmio: first and last guest-physical address of each device, and the device; lapic_page: of the local
             APICs, all that a PVH guest has of this.
         vpic, vioapic, vpit, vrtc, pmtimer: the devices; lapics: the local APICs by vCPU number.
@@ -132,7 +132,7 @@ class Platform:
     ) -> None:
         bus = ApicBus()
         self._processors = processors
-        self._lines: dict[int, SharedLine] = {}
+        self._lines: dict[tuple[int, int], SharedLine] = {}
         self.lapics = [
             Vlapic(number, timers, now, bus, processor) for number, processor in enumerate(processors)
         ]
@@ -144,7 +144,7 @@ class Platform:
         for controller in (self.vpic, self.vioapic):
             controller.before_access = self.vpit.catch_up
             controller.after_change = self._routes_changed
-        self.ports: list[tuple[int, int, PortDevice]] = [
+        port_devices: tuple[tuple[int, int, PortDevice | ByteDevice], ...] = (
             (vpic.PRIMARY_PORT, vpic.PRIMARY_PORT + 1, self.vpic),
             (vpit.FIRST_PORT, vpit.LAST_PORT, self.vpit),
             (vpit.SPEAKER_PORT, vpit.SPEAKER_PORT, self.vpit),
@@ -152,7 +152,10 @@ class Platform:
             (vpic.SECONDARY_PORT, vpic.SECONDARY_PORT + 1, self.vpic),
             (vpic.ELCR_PORT, vpic.ELCR_PORT + 1, self.vpic),
             (pmtimer.EVENT_PORT, pmtimer.TIMER_PORT + 3, self.pmtimer),
-        ]
+        )
+        self.ports = PortSpace()
+        for first, last, device in port_devices:
+            self.ports.add(first, last, device)
         self.lapic_page: tuple[int, int, MemoryDevice] = (
             *(APIC_BASE, APIC_BASE + APIC_SIZE - 1),
             _LapicWindow(self.lapics, current),
@@ -165,11 +168,7 @@ class Platform:
 
     def isa_irq(self, line: int) -> Callable[[bool], None]:
         """The function that drives a line of the ISA bus: it leads to the 8259s and to the I/O APIC."""
-        shared = self._lines.get(line)
-        if shared is None:
-            pin = _TIMER_PIN if line == _TIMER_LINE else line
-            shared = self._lines[line] = SharedLine((self.vpic.line(line), self.vioapic.line(pin)))
-        return shared.source()
+        return self._shared_line(line, _TIMER_PIN if line == _TIMER_LINE else line).source()
 
     def gsi(self, number: int) -> Callable[[bool], None] | None:
         """What drives a pin of the I/O APIC, and the 8259s' line of that number; None: no such pin."""
@@ -177,10 +176,16 @@ class Platform:
             return None
         if number < ISA_LINES and number not in (_TIMER_LINE, CASCADE):
             return self.isa_irq(number)
-        pin = self.vioapic.line(number)
         if number == _TIMER_LINE:
-            return SharedLine((pin, self.vpic.line(number))).source()
-        return pin
+            return self._shared_line(number, number).source()
+        return self.vioapic.line(number)
+
+    def _shared_line(self, line: int, pin: int) -> SharedLine:
+        """The one line that leads to an input of the 8259s and to a pin of the I/O APIC."""
+        shared = self._lines.get((line, pin))
+        if shared is None:
+            shared = self._lines[line, pin] = SharedLine((self.vpic.line(line), self.vioapic.line(pin)))
+        return shared
 
     def external_target(self) -> int | None:
         """The number of the vCPU that the 8259s interrupt; None: nobody lets them through."""
@@ -229,9 +234,8 @@ class Platform:
 
     def _leave_as_firmware_does(self) -> None:
         for port, values in _PORT_WRITES:
-            device = next(device for first, last, device in self.ports if first <= port <= last)
             for value in values:
-                device.write(port, 1, value)
+                self.ports.write(port, 1, value)
         for offset, value in _IOAPIC_WRITES:
             self.vioapic.write(IOAPIC_BASE + offset, 4, value)
         for offset, value in _LAPIC_WRITES:

@@ -12,7 +12,6 @@ from pvemu.abi.ioreq import (
     ACPI_PM1A_EVT_BLK_ADDRESS_V1,
     ACPI_PM_TMR_BLK_ADDRESS_V1,
 )
-from pvemu.hypervisor.hvm.byte_ports import BytePorts
 from pvemu.hypervisor.timers import Timer, Timers
 
 #: Status and enable, 2 bytes each; control, 2 bytes; the timer, 4 bytes.
@@ -36,7 +35,7 @@ _SLEEP_TYPE_OFF: Final = 0
 _ENABLES: Final = 0x0721
 
 
-class PmTimer(BytePorts):
+class PmTimer:
     """The registers from EVENT_PORT to TIMER_PORT + 3.
 
     Args:
@@ -76,11 +75,12 @@ class PmTimer(BytePorts):
     def write(self, port: int, size: int, value: int) -> None:
         """Write registers. Sleep type and the order to sleep are in one byte."""
         self._catch_up()
-        super().write(port, size, value)
+        for index in range(size):
+            self._write_byte(port + index, value >> 8 * index & 0xFF)
         self._settle()
 
-    def write_byte(self, port: int, value: int) -> None:
-        """Write a byte: of the status it clears what is set, the timer takes none."""
+    def _write_byte(self, port: int, value: int) -> None:
+        """Of the status it clears what is set, the timer takes none."""
         offset = port - EVENT_PORT
         if offset in (0, 1):
             self._status &= ~(value << 8 * offset)

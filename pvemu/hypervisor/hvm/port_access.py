@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import flags, layout
 from pvemu.hypervisor.hvm.segment_registers import read_segment
+from pvemu.hypervisor.hvm.string_ports import move_the_rest
 from pvemu.memory.guest_walk import GuestPageFault
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ def port_in(vcpu: "Vcpu", port: int, size: int) -> int | None:
         return None
     if vcpu.domain.has_shut_down:
         return (1 << 8 * size) - 1
-    vcpu.domain.hvm_state.upcalls.left_guest()
-    return vcpu.domain.hvm_state.ports.read(port, size)
+    vcpu.domain.hvm.upcalls.left_guest()
+    ports = vcpu.domain.hvm.ports
+    value = ports.read(port, size)
+    if size > 1 and port in ports.strings:
+        move_the_rest(vcpu, ports.strings[port], size, is_write=False)
+    return value
 
 
 def port_out(vcpu: "Vcpu", port: int, size: int, value: int) -> bool:
@@ -31,8 +36,11 @@ def port_out(vcpu: "Vcpu", port: int, size: int, value: int) -> bool:
         return False
     if vcpu.domain.has_shut_down:
         return True  # what stands behind the end in the same block of code still runs, but nobody sees it
-    vcpu.domain.hvm_state.upcalls.left_guest()
-    vcpu.domain.hvm_state.ports.write(port, size, value)
+    vcpu.domain.hvm.upcalls.left_guest()
+    ports = vcpu.domain.hvm.ports
+    ports.write(port, size, value)
+    if size > 1 and port in ports.strings:
+        move_the_rest(vcpu, ports.strings[port], size, is_write=True)
     if vcpu.domain.has_shut_down:
         vcpu.domain.hypervisor.reschedule()
     return True
@@ -46,7 +54,7 @@ def _may_access(vcpu: "Vcpu", port: int, size: int) -> bool:
         return True
     if hflags & layout.HF_CPL <= rest >> _IOPL_SHIFT & 3 and not rest & flags.VM:
         return True
-    task, memory = read_segment(window, layout.TR), vcpu.hvm_state.linear_memory
+    task, memory = read_segment(window, layout.TR), vcpu.hvm.linear_memory
     try:
         if task.limit < _MAP_BASE + 1:
             return False

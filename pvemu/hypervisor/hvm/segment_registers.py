@@ -165,8 +165,3 @@ def handler_stack(window: StateWindow, memory: SystemMemory, selector: int, cpl:
     if not found.descriptor.present:
         raise Fault(exits.SS, error_code)
     return found
-
-
-def is_canonical(address: int) -> bool:
-    """Whether bits 63 to 47 of a linear address are all alike (four levels of page tables)."""
-    return address >> 47 in (0, 0x1FFFF)

@@ -80,7 +80,7 @@ class ShadowPaging:
 
     def root_changed(self, vcpu: "Vcpu") -> None:
         """CR3 was written."""
-        hvm = vcpu.hvm_state
+        hvm = vcpu.hvm
         try:
             root = self.shadow.set_root(PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer), hvm.cr3, vcpu.id)
         except ShadowLimit as limit:

@@ -11,7 +11,7 @@ from pvemu.cpu import exits, flags, layout
 from pvemu.cpu.mode import CR0_PG, CR0_TS, derive_engine_flags
 from pvemu.cpu.segments import DPL_SHIFT, NOT_SYSTEM, PRESENT, TYPE_ACCESSED, TYPE_WRITABLE
 from pvemu.cpu.state_window import StateWindow
-from pvemu.hypervisor.hvm.event import Event
+from pvemu.hypervisor.hvm.event import Event, event_of
 from pvemu.hypervisor.hvm.handler_entry import push, shown_flags
 from pvemu.hypervisor.hvm.protected_gate import TASK_GATE, Gate, check_gate
 from pvemu.hypervisor.hvm.segment_registers import (
@@ -81,7 +81,7 @@ def enter_task(vcpu: "Vcpu", event: Event, gate: Gate) -> Event | None:
     Raises:
         Fault, GuestPageFault: the task can't be entered; nothing has changed.
     """
-    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm_state.linear_memory
+    window, memory = vcpu.domain.hypervisor.cpu.window, vcpu.hvm.linear_memory
     check_gate(gate, event, window.u32[_HFLAGS] & layout.HF_CPL, gate.type == TASK_GATE)
     found = _task_descriptor(window, memory, gate.selector)
     old = read_segment(window, layout.TR)
@@ -94,11 +94,11 @@ def enter_task(vcpu: "Vcpu", event: Event, gate: Gate) -> Event | None:
     memory.write(new.base, old.selector.to_bytes(2, "little"))
     memory.write(found.address + 4, (found.descriptor.high | _BUSY).to_bytes(4, "little"))
     write_segment(window, layout.TR, new)
-    hvm = vcpu.hvm_state
+    hvm = vcpu.hvm
     hvm.cr0 |= CR0_TS
     if task.cr3 is not None and hvm.cr0 & CR0_PG:
         hvm.cr3 = task.cr3
-        vcpu.domain.hvm_state.paging.root_changed(vcpu)
+        vcpu.domain.hvm.paging.root_changed(vcpu)
     return _become(window, memory, task._replace(eflags=task.eflags | flags.NT), form, event)
 
 
@@ -109,17 +109,17 @@ def finish_task_switch(vcpu: "Vcpu") -> Event | None:
     has saved the old task and taken the new one's registers, but nothing can be read through the CR3 that it
     has loaded. The TSS has all that is needed to go on.
     """
-    window, memory, hvm = vcpu.domain.hypervisor.cpu.window, vcpu.hvm_state.linear_memory, vcpu.hvm_state
+    window, memory, hvm = vcpu.domain.hypervisor.cpu.window, vcpu.hvm.linear_memory, vcpu.hvm
     task_register = read_segment(window, layout.TR)
     form = _form(task_register)
     hvm.cr0 |= CR0_TS
     if hvm.cr0 & CR0_PG:
         hvm.cr3 = window.u64[_CR3] & 0xFFFFFFFF
-    vcpu.domain.hvm_state.paging.root_changed(vcpu)
+    vcpu.domain.hvm.paging.root_changed(vcpu)
     try:
         task = _read_task(memory, task_register.base, form)
     except GuestPageFault as fault:
-        return Event(exits.PF, error_code=fault.error_code, address=fault.address)
+        return event_of(fault)
     # A called task has NT set, which is not in its TSS.
     nested = window.u64[_EFLAGS] & flags.NT
     return _become(window, memory, task._replace(eflags=task.eflags | nested), form, None)
@@ -211,7 +211,7 @@ def _become(
         if not read_segment(window, layout.CS).contains(task.eip, 1):
             raise Fault(exits.GP, 0)
     except GuestPageFault as fault:
-        return Event(exits.PF, error_code=fault.error_code, address=fault.address)
+        return event_of(fault)
     except Fault as fault:
         external = int(event is not None and event.is_external)
         return Event(fault.vector, error_code=(fault.error_code or 0) | external)

@@ -43,7 +43,7 @@ class HvmTraps:
             exits.INVLPG: self._invalidate_page,
             exits.VMMCALL: make_hypercall,
             exits.INTERRUPT_WINDOW: lambda vcpu: None,
-            exits.SHUTDOWN: lambda vcpu: vcpu.hvm_state.triple_fault(),
+            exits.SHUTDOWN: lambda vcpu: vcpu.hvm.triple_fault(),
         }
         self.table: list[Callable[[], None]] = list(hypervisor.cpu.exits)
         for number, handle in self._handlers.items():
@@ -55,16 +55,18 @@ class HvmTraps:
         return wanted if shadow else wanted - _SHADOW_ONLY
 
     def _returning(self, handle: _Handle) -> Callable[[], None]:
-        hypervisor = self._hypervisor
+        hypervisor, cycles_left = self._hypervisor, self._hypervisor.clock.left
 
         def on_exit() -> None:
             vcpu = hypervisor.current
-            if vcpu.hvm_state.attention:
-                vcpu.domain.hvm_state.upcalls.left_guest()
+            hvm = vcpu.hvm
+            if hvm.attention:
+                vcpu.domain.hvm.upcalls.left_guest()
             handle(vcpu)
-            test_interrupts(vcpu)
+            if hvm.attention:
+                test_interrupts(vcpu)
             # The clock looks at its deadline when code runs; a guest may go from exit to exit without any.
-            if hypervisor.preempt_due():
+            if cycles_left[0] < 0:
                 hypervisor.reschedule()
 
         return on_exit
@@ -72,12 +74,12 @@ class HvmTraps:
     def _page_fault(self, vcpu: "Vcpu") -> None:
         cpu = self._hypervisor.cpu
         address, error_code = cpu.control_block[EXIT_INFO_2], cpu.window.u32[_ERROR_CODE]
-        if not vcpu.domain.hvm_state.paging.page_fault(vcpu, address, error_code):
+        if not vcpu.domain.hvm.paging.page_fault(vcpu, address, error_code):
             page_fault(vcpu)
 
     def _nested_page_fault(self, vcpu: "Vcpu") -> None:
         """An address that is no memory, or not to be written; or that has become memory since."""
-        if vcpu.domain.hvm_state.paging.nested_page_fault(vcpu):
+        if vcpu.domain.hvm.paging.nested_page_fault(vcpu):
             return
         cpu = self._hypervisor.cpu
         gfn = cpu.control_block[EXIT_INFO_2] >> PAGE_SHIFT
@@ -97,5 +99,5 @@ class HvmTraps:
         except InstructionFault:
             pass  # beyond its segment there is nothing to forget, and no fault either
         else:
-            vcpu.domain.hvm_state.paging.invalidate(vcpu, address)
+            vcpu.domain.hvm.paging.invalidate(vcpu, address)
         retire(vcpu, instruction.length)

@@ -65,13 +65,13 @@ class Upcalls:
 
     def tell(self, vcpu: "Vcpu") -> None:
         """A vCPU's flag may have become set (Xen: hvm_assert_evtchn_irq)."""
-        own = vcpu.hvm_state.callback_vector
+        own = vcpu.hvm.callback_vector
         if own:
-            if vcpu.hvm_state.vlapic.is_enabled:
-                vcpu.hvm_state.vlapic.set_irq(own)
+            if vcpu.hvm.vlapic.is_enabled:
+                vcpu.hvm.vlapic.set_irq(own)
         elif self.vector is not None:
             hypervisor = vcpu.domain.hypervisor
-            vcpu.hvm_state.attention = True
+            vcpu.hvm.attention = True
             hypervisor.wake(vcpu)
             if hypervisor.loaded is vcpu:
                 hypervisor.cpu.await_interrupt_window()

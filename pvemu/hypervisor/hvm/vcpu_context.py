@@ -26,10 +26,11 @@ from pvemu.cpu.segments import (
     TYPE_ACCESSED,
     TYPE_CODE,
     TYPE_WRITABLE,
+    is_canonical,
 )
 from pvemu.hypervisor.hvm.control_registers import CR4_KNOWN, PHYSICAL_BITS
 from pvemu.hypervisor.hvm.msr import TSC
-from pvemu.hypervisor.hvm.segment_registers import SegmentRegister, is_canonical
+from pvemu.hypervisor.hvm.segment_registers import SegmentRegister
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
@@ -103,9 +104,9 @@ def initialise(vcpu: "Vcpu", context: Any) -> None:
     modes = {VCPU_HVM_MODE_32B: _protected, VCPU_HVM_MODE_64B: _long}
     if context.pad or context.mode not in modes:
         raise _invalid()
-    tsc_offset = vcpu.domain.vcpus[0].hvm_state.msrs.get(TSC, 0)
-    vcpu.hvm_state.entry = modes[context.mode](context.cpu_regs, tsc_offset)
-    vcpu.hvm_state.waits_for_startup = False
+    tsc_offset = vcpu.domain.vcpus[0].hvm.msrs.get(TSC, 0)
+    vcpu.hvm.entry = modes[context.mode](context.cpu_regs, tsc_offset)
+    vcpu.hvm.waits_for_startup = False
     vcpu.saved = None
     vcpu.is_initialised = True
 

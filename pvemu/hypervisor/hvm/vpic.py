@@ -6,8 +6,6 @@ Sources: Intel's data sheet of the 8259A (231468), and of the 82371AB (PIIX4) fo
 from collections.abc import Callable
 from typing import Final
 
-from pvemu.hypervisor.hvm.byte_ports import BytePorts
-
 #: Command port of each controller; its data port is the next one.
 PRIMARY_PORT: Final = 0x20
 SECONDARY_PORT: Final = 0xA0
@@ -179,7 +177,7 @@ class _Controller:
         return min((line for line in range(8) if lines >> line & 1), key=self._rank, default=None)
 
 
-class Vpic(BytePorts):
+class Vpic:
     """Both controllers as the processor and the other devices see them: 16 lines in, one out.
 
     Attributes:

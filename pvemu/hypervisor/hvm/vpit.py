@@ -9,7 +9,6 @@ for their gate, and a control word by itself never interrupts.
 from collections.abc import Callable
 from typing import Final
 
-from pvemu.hypervisor.hvm.byte_ports import BytePorts
 from pvemu.hypervisor.hvm.pit_channel import PitChannel
 from pvemu.hypervisor.timers import Timer, Timers
 
@@ -34,7 +33,7 @@ _OUTPUT: Final = 0x20
 _REFRESH_TICKS: Final = 18
 
 
-class Vpit(BytePorts):
+class Vpit:
     """All of it. Channel 0 drives an interrupt line, channel 2 the speaker.
 
     The line gets a pulse (low, then high) at each rising edge of the channel's output: then a request stays

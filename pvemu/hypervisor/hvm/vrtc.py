@@ -8,7 +8,6 @@ MC146818; the century byte, which it has not, is the PC's.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pvemu.hypervisor.hvm.byte_ports import BytePorts
 from pvemu.hypervisor.hvm.calendar import date_of, days_of, weekday_of
 from pvemu.hypervisor.timers import Timer, Timers
 
@@ -47,7 +46,7 @@ _UPDATE_NOTICE: Final = 244_000
 _CRYSTAL: Final = 32_768
 
 
-class Vrtc(BytePorts):
+class Vrtc:
     """The clock and its memory of 128 bytes.
 
     Args:

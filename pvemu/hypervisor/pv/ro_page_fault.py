@@ -44,7 +44,7 @@ _STORES: Final = frozenset(
         *("mov", "movnti", "xchg", "xadd", "cmpxchg", "cmpxchg8b", "arpl"),
         *("add", "adc", "sub", "sbb", "or", "and", "xor", "inc", "dec", "neg", "not"),
         *("bts", "btr", "btc", "shl", "sal", "shr", "sar", "rol", "ror", "shld", "shrd"),
-        *("push", "pushf", "pushfd", "pop"),
+        *("push", "pushf", "pushfd", "pop", "call"),
         *("movsb", "movsw", "movsd", "stosb", "stosw", "stosd"),
         *(f"set{condition}" for condition in CONDITIONS),
     }

@@ -6,10 +6,24 @@ from pvemu.hypervisor.shadow.paging import Shadow
 
 #: Cleaning clears whole pages of Xen's bitmap: so many frames at once.
 FRAMES_A_LEAF = 1 << 15
+FRAMES_A_MIB = 256
 
 
 class DirtyLogging(Protocol):
-    """A domain's log of written pages, by their number in the domain (pfn)."""
+    """A domain's log of written pages, by their number in the domain (pfn), and what its shadows may take."""
+
+    @property
+    def allocation(self) -> int:
+        """Memory that shadows may take, in MiB."""
+        ...
+
+    def set_allocation(self, mib: int) -> None:
+        """Change how much memory shadows may take.
+
+        Raises:
+            ShadowLimit: too little for the roots in use.
+        """
+        ...
 
     @property
     def is_on(self) -> bool:
@@ -39,10 +53,19 @@ class DirtyLogging(Protocol):
 
 
 class ShadowLogging:
-    """The log of a guest that always runs on shadows, and whose frame numbers are its own."""
+    """The log of a guest that runs on shadows, whose frames are logged by its own numbers of them."""
 
     def __init__(self, shadow: Shadow) -> None:
         self.shadow = shadow
+
+    @property
+    def allocation(self) -> int:
+        """Memory that shadows may take, in MiB."""
+        return -(-self.shadow.tables.limit // FRAMES_A_MIB)
+
+    def set_allocation(self, mib: int) -> None:
+        """Change how much memory shadows may take; raises ShadowLimit."""
+        self.shadow.set_limit(mib * FRAMES_A_MIB)
 
     @property
     def is_on(self) -> bool:

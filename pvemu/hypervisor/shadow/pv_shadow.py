@@ -8,6 +8,7 @@ processor's. Guest frames are machine frames.
 from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import exits, layout
+from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_MIB, ShadowLogging
 from pvemu.hypervisor.shadow.outcome import GuestFault
 from pvemu.hypervisor.shadow.paging import SUFFICIENT_FRAMES, Shadow
 from pvemu.hypervisor.shadow.tables import ShadowLimit
@@ -25,7 +26,6 @@ _TABLES: Final = (PGT_L1, PGT_L2, PGT_L3)
 _PAGE_FAULT: Final = exits.EXCEPTION + exits.PF
 _ERROR_CODE: Final = layout.ERROR_CODE // 4
 _CR3: Final = slice(layout.CR + 24, layout.CR + 32)
-_FRAMES_A_MIB: Final = 256
 #: Numbers from here on are no pages of a domain: of frames that are shared with it, for instance.
 _NO_PAGE: Final = 1 << 31
 
@@ -38,14 +38,14 @@ def _always(_frame: int) -> bool:
     return True
 
 
-class PvShadow:
+class PvShadow(ShadowLogging):
     """The shadows of one PV domain, from the moment they are made until `release`; and its dirty log."""
 
     def __init__(self, domain: "Domain", mib: int) -> None:
         hypervisor = domain.hypervisor
         self._domain, self._hypervisor = domain, hypervisor
         self._ram, self._frames = hypervisor.ram, hypervisor.frames
-        self.shadow = Shadow(
+        shadow = Shadow(
             hypervisor.ram,
             _same,
             _always,
@@ -55,6 +55,7 @@ class PvShadow:
             limit=self._limit(mib),
             protects=False,
         )
+        super().__init__(shadow)
         #: What each table held when the log was last looked at: they are written by the hypervisor.
         self._tables: dict[int, bytes] = {}
         hypervisor.unload(domain)
@@ -87,11 +88,11 @@ class PvShadow:
         self.shadow.destroy()
 
     def set_allocation(self, mib: int) -> None:
-        """Change how much memory shadows may take; a little they have in any case."""
+        """Change how much memory shadows may take; a little they have in any case. Raises ShadowLimit."""
         self.shadow.set_limit(self._limit(mib))
 
     def _limit(self, mib: int) -> int:
-        return max(mib * _FRAMES_A_MIB, SUFFICIENT_FRAMES + len(self._domain.vcpus))
+        return max(mib * FRAMES_A_MIB, SUFFICIENT_FRAMES + len(self._domain.vcpus))
 
     # --- what happens -------------------------------------------------------------------------------
 
@@ -137,19 +138,9 @@ class PvShadow:
 
     # --- the dirty log ------------------------------------------------------------------------------
 
-    @property
-    def is_on(self) -> bool:
-        """Whether writes are noted."""
-        return self.shadow.log is not None
-
-    @property
-    def faults(self) -> int:
-        """Page faults that were dealt with since the log was cleaned."""
-        return self.shadow.log.faults if self.shadow.log is not None else 0
-
     def start(self) -> None:
         """Note writes from now on."""
-        self.shadow.start_log()
+        super().start()
         frames, domid = self._frames, self._domain.domid
         for mfn, kind in enumerate(frames.type):
             if kind in _TABLES and frames.owner[mfn] == domid:
@@ -157,16 +148,15 @@ class PvShadow:
 
     def stop(self) -> None:
         """Note writes no more, and forget which there were."""
-        self.shadow.stop_log()
+        super().stop()
         self._tables.clear()
 
     def written(self) -> set[int]:
         """The pages written since the log was cleaned."""
-        log = self.shadow.log
-        if log is None:
+        if not self.is_on:
             return set()
         self._look_at_tables()
-        return {pfn for mfn in log.frames if (pfn := self._pfn(mfn)) < _NO_PAGE}
+        return {pfn for mfn in super().written() if (pfn := self._pfn(mfn)) < _NO_PAGE}
 
     def clean(self, below: int) -> None:
         """Begin anew for the pages below a number."""

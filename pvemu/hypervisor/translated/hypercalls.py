@@ -1,12 +1,12 @@
-"""The hypercalls about page tables and descriptors, as auto-translated guests have them.
+"""The hypercalls that change page tables and descriptors, as auto-translated guests have them.
 
 Xen 4.17 has no such guests any more, but what is left of their rules in its common code and public headers
 is kept to: all frame numbers are the guest's own. The rest is as Xen 3 had it, where a change of an entry is
-a plain store, and pinning is allowed and does nothing: nothing in a table can be wrong.
+a plain store: nothing in a table can be wrong.
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
@@ -17,26 +17,6 @@ from pvemu.abi.xen import (
     MMU_NORMAL_PT_UPDATE,
     MMU_PT_UPDATE_NO_TRANSLATE,
     MMU_PT_UPDATE_PRESERVE_AD,
-    MMUEXT_CLEAR_PAGE,
-    MMUEXT_COPY_PAGE,
-    MMUEXT_FLUSH_CACHE,
-    MMUEXT_FLUSH_CACHE_GLOBAL,
-    MMUEXT_INVLPG_ALL,
-    MMUEXT_INVLPG_LOCAL,
-    MMUEXT_INVLPG_MULTI,
-    MMUEXT_MARK_SUPER,
-    MMUEXT_NEW_BASEPTR,
-    MMUEXT_NEW_USER_BASEPTR,
-    MMUEXT_PIN_L1_TABLE,
-    MMUEXT_PIN_L2_TABLE,
-    MMUEXT_PIN_L3_TABLE,
-    MMUEXT_PIN_L4_TABLE,
-    MMUEXT_SET_LDT,
-    MMUEXT_TLB_FLUSH_ALL,
-    MMUEXT_TLB_FLUSH_LOCAL,
-    MMUEXT_TLB_FLUSH_MULTI,
-    MMUEXT_UNMARK_SUPER,
-    MMUEXT_UNPIN_TABLE,
     UVMF_ALL,
     UVMF_FLUSHTYPE_MASK,
     UVMF_INVLPG,
@@ -44,12 +24,11 @@ from pvemu.abi.xen import (
     UVMF_TLB_FLUSH,
 )
 from pvemu.cpu.segments import Descriptor
-from pvemu.hypervisor.continuation import PREEMPTED, check_batch, finish_batch, is_finishing, run_batch
+from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch
 from pvemu.hypervisor.hypercall import Handler
 from pvemu.hypervisor.pv.descriptor_check import fixed_descriptor
-from pvemu.hypervisor.pv.ldt import set_ldt
 from pvemu.hypervisor.pv.mmu_update import page_owner
-from pvemu.memory.guest import GuestFault
+from pvemu.hypervisor.translated.mmuext import mmuext_op
 from pvemu.memory.page_tables import ACCESSED, DIRTY
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
 
@@ -57,15 +36,12 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
 
 _UPDATE: Final = struct.Struct("<QQ")
-_OPERATION: Final = struct.Struct("<3I")
 _ENTRY_SIZE: Final = 8
 _COMMAND_MASK: Final = 7
 _TABLE_UPDATES: Final = frozenset(
     {MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_PT_UPDATE_NO_TRANSLATE}
 )
-_EINVAL, _EPERM, _EACCES, _ENOSYS, _EOPNOTSUPP = (
-    -int(number) for number in (Errno.EINVAL, Errno.EPERM, Errno.EACCES, Errno.ENOSYS, Errno.EOPNOTSUPP)
-)
+_EINVAL, _EPERM, _ENOSYS = (-int(number) for number in (Errno.EINVAL, Errno.EPERM, Errno.ENOSYS))
 
 
 def _is_foreign(vcpu: "Vcpu", foreign: int) -> bool:
@@ -76,14 +52,10 @@ def _is_foreign(vcpu: "Vcpu", foreign: int) -> bool:
     )
 
 
-# --- entries --------------------------------------------------------------------------------------
-
-
 def mmu_update(vcpu: "Vcpu", requests: int, count: int, done_pointer: int, foreign: int) -> int:
     """Store entries, each named by its guest-physical address with a command in its low bits."""
     if is_finishing(requests, count):
         return finish_batch(vcpu, (requests, count, done_pointer, foreign))
-    check_batch(vcpu, requests, count, _UPDATE.size)
     refused = _is_foreign(vcpu, foreign) and foreign & 0xFFFF != DOMID_IO
 
     def carry_out(raw: bytes) -> tuple[int, int]:
@@ -154,106 +126,6 @@ def update_descriptor(vcpu: "Vcpu", address: int, value: int) -> int:
         raise HypercallError(Errno.EINVAL)
     return 0
 
-
-# --- mmuext_op ------------------------------------------------------------------------------------
-
-
-def mmuext_op(vcpu: "Vcpu", operations: int, count: int, done_pointer: int, foreign: int) -> int:
-    """Carry out a batch of MMUEXT_* operations; how many were done goes to `done_pointer`."""
-    if is_finishing(operations, count):
-        return finish_batch(vcpu, (operations, count, done_pointer, foreign))
-    check_batch(vcpu, operations, count, _OPERATION.size)
-    if not count & ~PREEMPTED:
-        return 0
-    if _is_foreign(vcpu, foreign & 0xFFFF):
-        return _EPERM
-
-    def carry_out(raw: bytes) -> tuple[int, int]:
-        done = 0
-        for command, first, second in _OPERATION.iter_unpack(raw):
-            operation = _COMMANDS.get(command)
-            result = _ENOSYS if operation is None else operation(vcpu, first, second)
-            if result:
-                return done, result
-            done += 1
-            if vcpu.domain.hypervisor.preempt_due():
-                break
-        return done, 0
-
-    return run_batch(vcpu, (operations, count, done_pointer, foreign), _OPERATION.size, carry_out)
-
-
-def _new_baseptr(vcpu: "Vcpu", gfn: int, _second: int) -> int:
-    return vcpu.domain.translation.new_base(vcpu, gfn)
-
-
-def _flush(vcpu: "Vcpu", _first: int, _second: int) -> int:
-    vcpu.domain.translation.flush(vcpu)
-    return 0
-
-
-def _flush_multi(vcpu: "Vcpu", _first: int, mask_pointer: int) -> int:
-    try:
-        vcpu.domain.memory.read_u32(mask_pointer)
-    except GuestFault:
-        return _EINVAL
-    return _flush(vcpu, 0, 0)
-
-
-def _invalidate(vcpu: "Vcpu", address: int, _second: int) -> int:
-    vcpu.domain.translation.invalidate(vcpu, address)
-    return 0
-
-
-def _set_ldt(vcpu: "Vcpu", base: int, entries: int) -> int:
-    result = set_ldt(vcpu, base, entries)
-    if not result:
-        vcpu.domain.translation.descriptors.drop_ldt(vcpu)
-    return result
-
-
-def _clear_page(vcpu: "Vcpu", gfn: int, _second: int) -> int:
-    cleared = vcpu.domain.translation.store(gfn << PAGE_SHIFT, bytes(PAGE_SIZE))
-    return 0 if cleared else _EINVAL
-
-
-def _copy_page(vcpu: "Vcpu", gfn: int, source: int) -> int:
-    domain = vcpu.domain
-    mfn = domain.p2m.get(source)
-    if mfn is None:
-        return _EINVAL
-    copied = domain.translation.store(gfn << PAGE_SHIFT, bytes(domain.hypervisor.ram.frame(mfn)))
-    return 0 if copied else _EINVAL
-
-
-def _always(result: int) -> "_Command":
-    return lambda vcpu, first, second: result
-
-
-#: A command gets the vCPU and its two arguments.
-_Command = Callable[["Vcpu", int, int], int]
-_COMMANDS: Final[Mapping[int, _Command]] = {
-    MMUEXT_PIN_L1_TABLE: _always(0),
-    MMUEXT_PIN_L2_TABLE: _always(0),
-    MMUEXT_PIN_L3_TABLE: _always(0),
-    MMUEXT_PIN_L4_TABLE: _always(0),
-    MMUEXT_UNPIN_TABLE: _always(0),
-    MMUEXT_NEW_BASEPTR: _new_baseptr,
-    MMUEXT_TLB_FLUSH_LOCAL: _flush,
-    MMUEXT_INVLPG_LOCAL: _invalidate,
-    MMUEXT_TLB_FLUSH_MULTI: _flush_multi,
-    MMUEXT_INVLPG_MULTI: _flush_multi,
-    MMUEXT_TLB_FLUSH_ALL: _flush,
-    MMUEXT_INVLPG_ALL: _flush,
-    MMUEXT_FLUSH_CACHE: _always(_EACCES),
-    MMUEXT_SET_LDT: _set_ldt,
-    MMUEXT_NEW_USER_BASEPTR: _always(_EINVAL),
-    MMUEXT_CLEAR_PAGE: _clear_page,
-    MMUEXT_COPY_PAGE: _copy_page,
-    MMUEXT_FLUSH_CACHE_GLOBAL: _always(_EINVAL),
-    MMUEXT_MARK_SUPER: _always(_EOPNOTSUPP),
-    MMUEXT_UNMARK_SUPER: _always(_EOPNOTSUPP),
-}
 
 #: By name, the handlers that take the place of those of other PV guests.
 HANDLERS: Final[Mapping[str, Handler]] = {

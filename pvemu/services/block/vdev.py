@@ -16,6 +16,10 @@ _NAME: Final = re.compile(r"(xvd|sd|hd)([a-z]{1,6})([1-9][0-9]{0,2})?")
 _NUMBERED: Final = re.compile(r"d([0-9]{1,7})(?:p([0-9]{1,3}))?")
 _PLAIN: Final = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[0-9]{1,11}")
 _LARGEST_PLAIN: Final = 0x7FFFFFFF
+#: Whole disks by number, and which of the four ATA drives of a PC each is: hda to hdd, and xvda to xvdd.
+_ATA_PLACES: Final = {3 << 8: 0, 3 << 8 | 64: 1, 22 << 8: 2, 22 << 8 | 64: 3} | {
+    202 << 8 | disk << 4: disk for disk in range(4)
+}
 
 
 def vdev_number(name: str) -> int:
@@ -47,6 +51,11 @@ def vdev_number(name: str) -> int:
     if disk < 16 and partition < 16:
         return 202 << 8 | disk << 4 | partition
     return 1 << 28 | disk << 8 | partition
+
+
+def ata_place(number: int) -> int | None:
+    """Which ATA drive an HVM guest finds a disk at, too, 0 to 3 (as libxl has it); None: at none."""
+    return _ATA_PLACES.get(number)
 
 
 def _disk_of(letters: str) -> int:

@@ -7,15 +7,13 @@ answers 0xE9 as well.
 from collections.abc import Callable
 from typing import Final
 
-from pvemu.services.device_model.byte_ports import BytePorts
-
 BOCHS_PORT: Final = 0xE9
 FIRMWARE_PORT: Final = 0x402
 
 _PRESENT: Final = 0xE9
 
 
-class DebugPort(BytePorts):
+class DebugPort:
     """One such port.
 
     Attributes:

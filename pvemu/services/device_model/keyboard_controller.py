@@ -8,8 +8,6 @@ port 0x92, the 82371AB (PIIX4).
 from collections.abc import Callable
 from typing import Final
 
-from pvemu.services.device_model.byte_ports import BytePorts
-
 DATA_PORT: Final = 0x60
 COMMAND_PORT: Final = 0x64
 #: System control port A: the other way to reset, and to open the 21st address line.
@@ -45,7 +43,7 @@ _TAKES_DATA: Final = frozenset({_WRITE_CONFIGURATION, _WRITE_OUTPUT, *_PRETEND, 
 _SWITCHES: Final = {0xAD: (0x10, 0), 0xAE: (0, 0x10), 0xA7: (0x20, 0), 0xA8: (0, 0x20)}
 
 
-class KeyboardController(BytePorts):
+class KeyboardController:
     """The device.
 
     Args:

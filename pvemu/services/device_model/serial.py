@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from pvemu.services.device_model.byte_ports import BytePorts
-
 #: First ports and interrupt lines of COM1 and COM2; a UART has 8 ports.
 COM1: Final = (0x3F8, 4)
 COM2: Final = (0x2F8, 3)
@@ -66,7 +64,7 @@ _CONNECTED: Final = _MSR_DCD | _MSR_DSR | _MSR_CTS
 _DIVISOR_AT_START: Final = 12
 
 
-class Serial(BytePorts):
+class Serial:
     """One UART.
 
     Attributes:

@@ -71,6 +71,24 @@ ARITHMETIC: Final = [
     Form("lock cmpxchg m, r", _op(0x0F, 0xB1), prefix=b"\xf0"),
     Form("arpl m, r", _op(0x63), modes=_LEGACY),
 ]
+PRODUCTS: Final = [
+    *(
+        form
+        for at, name in enumerate(("mul", "imul", "div", "idiv"))
+        for form in _byte_and_wide(f"{name} m", 0xF6, digit=4 + at)
+    ),
+    Form("imul r, m", _op(0x0F, 0xAF)),
+    Form("imul r, m, imm8", _op(0x6B), immediate="b"),
+    Form("imul r, m, imm", _op(0x69), immediate="z"),
+]
+SCANS: Final = [
+    Form("bsf r, m", _op(0x0F, 0xBC)),
+    Form("bsr r, m", _op(0x0F, 0xBD)),
+    Form("tzcnt r, m", _op(0x0F, 0xBC), prefix=b"\xf3"),
+    Form("lzcnt r, m", _op(0x0F, 0xBD), prefix=b"\xf3"),
+    # Of POPCNT it takes the operand-size prefix the wrong way round, too.
+    Form("popcnt r, m", _op(0x0F, 0xB8), prefix=b"\xf3", modes=(32, 64)),
+]
 PAIRS: Final = [
     Form("cmpxchg8b m", _op(0x0F, 0xC7), 1),
     Form("lock cmpxchg8b m", _op(0x0F, 0xC7), 1, prefix=b"\xf0"),
@@ -153,6 +171,8 @@ FAMILIES: Final = {
     "moves": MOVES,
     "conditional": CONDITIONAL,
     "arithmetic": ARITHMETIC,
+    "products": PRODUCTS,
+    "scans": SCANS,
     "pairs": PAIRS,
     "shifts": SHIFTS,
     "bits": BITS,

@@ -1,6 +1,6 @@
 """A PC on the bench: the platform and two serial ports, a clock that stands still unless it is moved."""
 
-from pvemu.hypervisor.hvm.device_space import MmioSpace, PortSpace
+from pvemu.hypervisor.hvm.device_space import MmioSpace
 from pvemu.hypervisor.hvm.platform import Platform
 from pvemu.hypervisor.timers import Timers
 from pvemu.services.device_model.serial import COM1, COM2, PORTS, Serial
@@ -64,9 +64,7 @@ class Bench:
             self._power_off,
             MEMORY,
         )
-        self.ports, self.mmio = PortSpace(), MmioSpace()
-        for first, last, port_device in self.platform.ports:
-            self.ports.add(first, last, port_device)
+        self.ports, self.mmio = self.platform.ports, MmioSpace()
         for first, last, memory_device in self.platform.mmio:
             self.mmio.add(first, last, memory_device)
         self.printed = bytearray()

@@ -215,7 +215,7 @@ class Run:
     @property
     def shadow(self) -> Shadow | None:
         """The guest's shadows, if it has any."""
-        paging = None if self.variant.is_pv else self.machine.domain.hvm_state.paging
+        paging = None if self.variant.is_pv else self.machine.domain.hvm.paging
         return paging.shadow if isinstance(paging, ShadowPaging) else None
 
     @property

@@ -47,7 +47,7 @@ def run_guest(paging: Paging, seed: int, image: Image, window: str, clock: str) 
         write_memory(machine, image.symbols["spare_descriptors"], chance.descriptors())
         result = machine.run(LIMIT)
         Auditor(machine.hypervisor).audit()
-        how = machine.domain.hvm_state.paging
+        how = machine.domain.hvm.paging
         if isinstance(how, ShadowPaging):
             how.shadow.check()
         if result.outcome is Outcome.CRASH:

@@ -68,7 +68,7 @@ def initialized(kicks: list[int]) -> Vpic:
     vpic = Vpic(lambda: kicks.append(1))
     for port, words in ((0x20, (0x11,)), (0x21, (0x20, 4, 1)), (0xA0, (0x11,)), (0xA1, (0x28, 2, 1))):
         for word in words:
-            vpic.write(port, 1, word)
+            vpic.write_byte(port, word)
     return vpic
 
 
@@ -85,16 +85,16 @@ def test_requests_come_in_the_order_of_their_priorities(steps: list[tuple[str, i
             lines[which](bool(value))
             controller.drive(which & 7, bool(value))
         elif what == "mask":
-            vpic.write(data[which], 1, value)
+            vpic.write_byte(data[which], value)
             controller.masked = {line for line in range(8) if value >> line & 1}
         elif what == "end":
-            vpic.write(commands[which], 1, 0xA0 if value else 0x20)
+            vpic.write_byte(commands[which], 0xA0 if value else 0x20)
             controller.end(None, rotate=bool(value))
         elif what == "end of":
-            vpic.write(commands[which >> 3], 1, (0xE0 if value else 0x60) | which & 7)
+            vpic.write_byte(commands[which >> 3], (0xE0 if value else 0x60) | which & 7)
             controller.end(which & 7, rotate=bool(value))
         elif what == "lowest":
-            vpic.write(commands[which >> 3], 1, 0xC0 | which & 7)
+            vpic.write_byte(commands[which >> 3], 0xC0 | which & 7)
             controller.make_lowest(which & 7)
         # The cascade is no edge: it asks as long as the second controller has something to ask for.
         first.requested.discard(2)
@@ -125,7 +125,7 @@ def test_a_line_in_service_does_not_interrupt_itself() -> None:
     line(False)
     line(True)
     assert not vpic.pending()
-    vpic.write(0x20, 1, 0x20)
+    vpic.write_byte(0x20, 0x20)
     assert vpic.acknowledge() == BASES[0] + 3
 
 
@@ -135,7 +135,7 @@ def test_an_end_with_rotation_makes_its_line_the_least_urgent() -> None:
         vpic.line(number)(True)
     for end, expected in ((0xA0, 3), (0x20, 4), (0x20, 6)):
         assert vpic.acknowledge() == BASES[0] + expected
-        vpic.write(0x20, 1, end)
+        vpic.write_byte(0x20, end)
     for number in (3, 4):
         vpic.line(number)(False)
         vpic.line(number)(True)
@@ -159,15 +159,15 @@ def test_a_request_that_has_gone_is_answered_with_line_7_and_is_not_in_service()
     vpic.line(4)(False)
     assert not vpic.pending()
     assert vpic.acknowledge() == BASES[0] + 7
-    vpic.write(0x20, 1, 0x0B)
-    assert vpic.read(0x20, 1) == 0
+    vpic.write_byte(0x20, 0x0B)
+    assert vpic.read_byte(0x20) == 0
 
 
 def test_in_special_fully_nested_mode_a_more_urgent_line_of_the_second_controller_gets_through() -> None:
     vpic = initialized([])
-    vpic.write(0x20, 1, 0x11)
+    vpic.write_byte(0x20, 0x11)
     for word in (0x20, 0x04, 0x11):
-        vpic.write(0x21, 1, word)
+        vpic.write_byte(0x21, word)
     vpic.line(12)(True)
     assert vpic.acknowledge() == BASES[1] + 4
     vpic.line(9)(True)
@@ -176,11 +176,11 @@ def test_in_special_fully_nested_mode_a_more_urgent_line_of_the_second_controlle
 
 def test_while_it_is_being_initialized_it_interrupts_nobody() -> None:
     vpic = initialized([])
-    vpic.write(0x20, 1, 0x11)
+    vpic.write_byte(0x20, 0x11)
     vpic.line(1)(True)
     assert not vpic.pending()
     for word in (0x20, 0x04, 0x01):
-        vpic.write(0x21, 1, word)
+        vpic.write_byte(0x21, word)
     assert vpic.acknowledge() == BASES[0] + 1
 
 

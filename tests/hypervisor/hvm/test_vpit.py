@@ -137,9 +137,9 @@ def started(mode: int, count: int) -> tuple[Clock, Vpit, list[int]]:
     clock = Clock()
     rises: list[int] = []
     vpit = Vpit(clock.timers, lambda: clock.now, lambda high: rises.append(clock.now) if high else None)
-    vpit.write(0x43, 1, 0x30 | mode << 1)
+    vpit.write_byte(0x43, 0x30 | mode << 1)
     for byte in written(count, decimal=False):
-        vpit.write(0x40, 1, byte)
+        vpit.write_byte(0x40, byte)
     return clock, vpit, rises
 
 
@@ -156,8 +156,8 @@ def test_terminal_count_interrupts_once() -> None:
     clock.pass_(100 * MILLISECOND)
     assert rises == [-(-1193 * SECOND // PIT_FREQUENCY)]
     assert clock.timers.next_expiry() is None
-    vpit.write(0x43, 1, 0xE2)
-    assert vpit.read(0x40, 1) == 0xB0
+    vpit.write_byte(0x43, 0xE2)
+    assert vpit.read_byte(0x40) == 0xB0
 
 
 def test_a_control_word_that_pulls_the_output_low_pulls_the_line_low() -> None:
@@ -165,12 +165,12 @@ def test_a_control_word_that_pulls_the_output_low_pulls_the_line_low() -> None:
     line: list[bool] = []
     vpit = Vpit(clock.timers, lambda: clock.now, line.append)
     for port, value in ((0x43, 0x30), (0x40, 10), (0x40, 0)):
-        vpit.write(port, 1, value)
+        vpit.write_byte(port, value)
     clock.pass_(MILLISECOND)
     assert line[-1] is True
-    vpit.write(0x43, 1, 0x34)
+    vpit.write_byte(0x43, 0x34)
     assert line[-1] is True
-    vpit.write(0x43, 1, 0x30)
+    vpit.write_byte(0x43, 0x30)
     assert line[-1] is False
 
 
@@ -185,9 +185,9 @@ def test_while_nobody_hears_there_is_no_timer_and_the_edge_is_told_to_who_looks(
     heard = False
     line: list[bool] = []
     vpit = Vpit(clock.timers, lambda: clock.now, line.append, lambda: heard)
-    vpit.write(0x43, 1, 0x34)
-    vpit.write(0x40, 2, 0)
-    vpit.write(0x40, 1, 0)
+    vpit.write_byte(0x43, 0x34)
+    for port in (0x40, 0x41, 0x40):
+        vpit.write_byte(port, 0)
     clock.pass_(SECOND)
     assert line == [] and clock.timers.next_expiry() is None
     vpit.catch_up()

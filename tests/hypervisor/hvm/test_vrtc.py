@@ -30,12 +30,12 @@ class Clocked:
         self.line.append(high)
 
     def __getitem__(self, index: int) -> int:
-        self.vrtc.write(0x70, 1, index)
-        return self.vrtc.read(0x71, 1)
+        self.vrtc.write_byte(0x70, index)
+        return self.vrtc.read_byte(0x71)
 
     def __setitem__(self, index: int, value: int) -> None:
-        self.vrtc.write(0x70, 1, index)
-        self.vrtc.write(0x71, 1, value)
+        self.vrtc.write_byte(0x70, index)
+        self.vrtc.write_byte(0x71, value)
 
 
 def in_form(form: int, number: int) -> int:

@@ -166,7 +166,7 @@ class ShadowedGuest:
         return Allowed(mfn, address & PAGE_SIZE - 1), memory, marked
 
     def gfn_of(self, mfn: int) -> int:
-        return next(self.p2m.find(mfn))
+        return next(gfn for gfn, machine in self.p2m if machine == mfn)
 
     def write(self, gfn: int, offset: int, data: bytes) -> None:
         """Write memory in the guest's name, as the emulator does."""

@@ -17,9 +17,9 @@ def test_a_debug_port_prints_each_byte_and_says_that_it_is_there(port: int) -> N
     printed = bytearray()
     device = DebugPort(port, printed.extend)
     for byte in b"now":
-        device.write(port, 1, byte)
+        device.write_byte(port, byte)
     assert printed == b"now" and device.printed == 3
-    assert device.read(port, 1) == 0xE9
+    assert device.read_byte(port) == 0xE9
 
 
 def test_the_exit_status_is_an_odd_number() -> None:
@@ -39,17 +39,17 @@ class Keyboard:
         self.resets += 1
 
     def command(self, value: int) -> None:
-        self.device.write(COMMAND_PORT, 1, value)
+        self.device.write_byte(COMMAND_PORT, value)
 
     def data(self, value: int) -> None:
-        self.device.write(DATA_PORT, 1, value)
+        self.device.write_byte(DATA_PORT, value)
 
     @property
     def status(self) -> int:
-        return self.device.read(COMMAND_PORT, 1)
+        return self.device.read_byte(COMMAND_PORT)
 
     def answer(self) -> int:
-        return self.device.read(DATA_PORT, 1)
+        return self.device.read_byte(DATA_PORT)
 
 
 @pytest.mark.parametrize(("command", "resets"), [(0xFE, 1), (0xF0, 1), (0xFF, 0), (0xFD, 0), (0xAA, 0)])
@@ -63,16 +63,16 @@ def test_the_output_port_and_control_port_a_reset_too() -> None:
     keyboard = Keyboard()
     keyboard.command(0xD1)
     keyboard.data(0xDE)
-    keyboard.device.write(CONTROL_PORT, 1, 0x03)
+    keyboard.device.write_byte(CONTROL_PORT, 0x03)
     assert keyboard.resets == 2
 
 
 def test_control_port_a_keeps_the_gate_of_the_21st_address_line() -> None:
     keyboard = Keyboard()
-    keyboard.device.write(CONTROL_PORT, 1, 0x00)
-    assert keyboard.device.read(CONTROL_PORT, 1) == 0
-    keyboard.device.write(CONTROL_PORT, 1, 0x02)
-    assert keyboard.device.read(CONTROL_PORT, 1) == 2
+    keyboard.device.write_byte(CONTROL_PORT, 0x00)
+    assert keyboard.device.read_byte(CONTROL_PORT) == 0
+    keyboard.device.write_byte(CONTROL_PORT, 0x02)
+    assert keyboard.device.read_byte(CONTROL_PORT) == 2
     assert keyboard.resets == 0
 
 

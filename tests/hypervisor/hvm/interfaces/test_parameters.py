@@ -98,7 +98,7 @@ def test_values_that_make_no_sense_are_refused() -> None:
 def test_the_toolstacks_reason_for_a_triple_fault_is_what_it_becomes() -> None:
     with Translated() as machine:
         machine[1].load()
-        machine[1].vcpu.hvm_state.triple_fault()
+        machine[1].vcpu.hvm.triple_fault()
         assert machine[1].domain.shutdown_reason == SHUTDOWN_reboot
 
 

@@ -5,9 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from answers import LONG_SLICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from translated import LONG_SLICE, PAGES, TABLE_GFN, Guest, Translated
+from translated import PAGES, TABLE_GFN, Guest, Translated
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.memory import (

@@ -4,10 +4,11 @@ import struct
 from typing import Any
 
 import pytest
+from answers import OUTSIDE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_physmap import HOLE, add, extents, remove
-from translated import OUTSIDE, PAGES, TABLE_GFN, Guest, Translated
+from translated import PAGES, TABLE_GFN, Guest, Translated
 
 from pvemu.abi import grant_table as gnttab
 from pvemu.abi.errno import Errno

@@ -2,7 +2,9 @@
 
 import struct
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
+
+from answers import LONG_SLICE, Answer
 
 from pvemu.abi import grant_table as gnttab
 from pvemu.abi.hypercalls import BY_NAME
@@ -19,22 +21,11 @@ from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, LONG_ARGUMENT_INDEXES, 
 PAGES: Final = 64
 #: The page for structures of hypercalls, and that of the table of grants.
 REQUESTS_GFN, TABLE_GFN = 1, 2
-#: Longer than any call of these tests takes, or so short that each stops wherever it can.
-LONG_SLICE: Final = 10_000_000
 _INDEXES: Final = {4: ARGUMENT_INDEXES, 8: LONG_ARGUMENT_INDEXES}
 _MOST: Final = 5_000
 _OTHERS_MIB: Final = 4
 #: Type of a range of memory.
 RAM: Final = 1
-#: The number of the domain that lives outside the machine.
-OUTSIDE: Final = 7
-
-
-class Answer(NamedTuple):
-    """What a command on one structure returned, and the structure as it was afterwards."""
-
-    result: int
-    op: Any
 
 
 class Guest:

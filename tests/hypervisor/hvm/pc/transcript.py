@@ -5,6 +5,8 @@
     put fee000f0 1ff    32 bits to a register in memory
     get fee00030 = 50014
     in 61 & 20 = 20     only these bits are known
+    sector 1f0 = 12345  256 words by REP INSW, as one number (see `checksum`)
+    fill 1f0 1000       256 words by REP OUTSW, counted from a value
     wait                some tens of milliseconds
     # why               a remark
 
@@ -18,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: The words, in the order of the kinds that ports.gk knows.
-WORDS = ("out", "outw", "outl", "in", "inw", "inl", "put", "get", "wait")
-SIZES = {"out": 1, "outw": 2, "outl": 4, "in": 1, "inw": 2, "inl": 4, "put": 4, "get": 4}
-READS = {"in", "inw", "inl", "get"}
-
+WORDS = ("out", "outw", "outl", "in", "inw", "inl", "put", "get", "wait", "sector", "fill")
+SIZES = {"out": 1, "outw": 2, "outl": 4, "in": 1, "inw": 2, "inl": 4, "put": 4, "get": 4, "sector": 4}
+READS = {"in", "inw", "inl", "get", "sector"}
+SECTOR_WORDS = 256
 
 _LINE = re.compile(
     r"(?P<word>[a-z]+)(?: (?P<place>[0-9a-f]+))?(?: & (?P<mask>[0-9a-f]+))?"
@@ -54,6 +56,14 @@ class Access:
     @property
     def reads(self) -> bool:
         return self.word in READS
+
+
+def checksum(sector: bytes) -> int:
+    """A sector as one number: as FNV-1 does it, but with double words."""
+    value = 0
+    for at in range(0, len(sector), 4):
+        value = value * 0x0100_0193 & 0xFFFF_FFFF ^ int.from_bytes(sector[at : at + 4], "little")
+    return value
 
 
 def parse_line(number: int, line: str) -> Access | None:
