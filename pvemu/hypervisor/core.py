@@ -49,7 +49,7 @@ MIB: Final = 1 << 20
 _FRAMES_PER_MIB: Final = MIB >> PAGE_SHIFT
 #: The first MiB of a PC is no ordinary memory.
 _LOW_MEMORY: Final = 1
-#: The hypervisor's own frames, besides the m2p, at the end of memory.
+#: MiB of the hypervisor's own frames, besides the m2p, at the end of memory; more come from the domains'.
 _XEN_HEAP: Final = 6
 _LARGE_PAGE_MIB: Final = 2
 #: MiB of machine memory that the domains can't have, in a machine of up to 2 GiB.
@@ -89,7 +89,8 @@ class Hypervisor:
         counters: how often each hypercall was made, by number; hvm_entries: what answers those of HVM guests,
             by the bytes of a long and by number.
         console_output: called with what domain 0 writes to the console; console_input: what it can read.
-        between_turns: called before each turn of a vCPU.
+        between_turns: called before each turn of a vCPU, with the domain that had the last one.
+        ended: domains that have shut down, for whoever takes them from here.
         host_clock: where set, what guests read as time-stamp counter and system time, in nanoseconds: then a
             run depends on the host. Timers stay on the machine's own clock.
         pass_idle_time: called with how many cycles no vCPU can run for; how many of them it let pass. None:
@@ -131,7 +132,8 @@ class Hypervisor:
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
         self.console_input = bytearray()
-        self.between_turns: Callable[[], None] = lambda: None
+        self.between_turns: Callable[[Domain | None], None] = lambda last: None
+        self.ended: deque[Domain] = deque()
         self.pass_idle_time: Callable[[int], int | None] = lambda cycles: None
         self.host_clock: Callable[[], int] | None = None
         self.loaded: Vcpu | None = None
@@ -168,6 +170,8 @@ class Hypervisor:
         self.m2p = MachineToPhysical(self.ram, m2p_first, m2p_pages)
         self.heap = Heap(self.ram, self.frames, _LOW_MEMORY * _FRAMES_PER_MIB, m2p_first)
         self._xen_heap = Heap(self.ram, self.frames, xen_first, frames)
+        #: Frames of the domains' heap that have become the hypervisor's own.
+        self._borrowed: set[int] = set()
         self.gdt_frame = self.allocate_xen_page()
         build_xen_gdt_page(self.ram, self.gdt_frame)
         self.zero_frame = self.allocate_xen_page()
@@ -175,8 +179,18 @@ class Hypervisor:
         self.ram.u8[self.dummy_vcpu_info + 1] = 1
 
     def allocate_xen_page(self) -> int:
-        """A zeroed frame of the hypervisor's own."""
-        mfn = self._xen_heap.allocate(DOMID_XEN)
+        """A zeroed frame of the hypervisor's own: of its part of memory, and then of the domains'.
+
+        In Xen the two are one heap. Here the part at the end of memory is used up first, so that the frames
+        of the first domains are the same whatever the hypervisor needs for them.
+
+        Raises:
+            OutOfFrames: there is none left.
+        """
+        heap = self._xen_heap if self._xen_heap.free_frames else self.heap
+        mfn = heap.allocate(DOMID_XEN)
+        if heap is self.heap:
+            self._borrowed.add(mfn)
         self.frames.withhold(mfn)
         return mfn
 
@@ -190,8 +204,12 @@ class Hypervisor:
         """Take back a frame of the hypervisor's own, shared or not, that nobody refers to any more."""
         self.flush_stale_tlb()
         self.m2p.forget(mfn)
-        self._xen_heap.free(mfn)
-        self.frames.withhold(mfn)
+        if mfn in self._borrowed:
+            self._borrowed.remove(mfn)
+            self.heap.free(mfn)
+        else:
+            self._xen_heap.free(mfn)
+            self.frames.withhold(mfn)
 
     @property
     def free_xen_frames(self) -> int:
@@ -237,8 +255,8 @@ class Hypervisor:
             shadow.wrote(mfn)
 
     def is_special_page(self, mfn: int) -> bool:
-        """Whether a frame comes from the hypervisor's own heap (it may be shared with a guest)."""
-        return mfn >= self._xen_heap.first
+        """Whether a frame is one of the hypervisor's own (it may be shared with a guest)."""
+        return mfn >= self._xen_heap.first or mfn in self._borrowed
 
     def flush_stale_tlb(self) -> None:
         """Make the processor forget translations that were changed since the last time."""
@@ -285,11 +303,11 @@ class Hypervisor:
 
     def charge(self, cycles: int) -> None:
         """Let time pass for work that takes longer than an exit usually does."""
-        self.clock.charge(cycles)
+        self.clock.left[0] -= cycles
 
     def preempt_due(self) -> bool:
         """Whether a long hypercall has to stop, because its vCPU's time is up."""
-        return self.clock.now > self.clock.deadline
+        return bool(self.clock.left[0] < 0)
 
     def shorten_slice(self) -> None:
         """Make the running vCPU stop in time for a timer that was just set."""
@@ -339,21 +357,26 @@ class Hypervisor:
     # --- running ---------------------------------------------------------------------------------
 
     def run(self, until: int) -> End:
-        """Run all domains until they have shut down, or the clock has reached cycle `until`."""
+        """Run all domains until they have shut down, or the clock has reached cycle `until`.
+
+        Nothing here looks at domains that have nothing to do, as long as any has.
+        """
+        last: Domain | None = None
         while True:
-            self.between_turns()
+            self.between_turns(last)
             self._deliver_notices()
             self.timers.run_expired(self.clock.now)
-            if all(domain.has_stopped for domain in self.domains.values() if domain.vcpus):
+            is_time = self.clock.now < until
+            vcpu = self.scheduler.take() if is_time else None
+            if vcpu is not None:
+                last = vcpu.domain
+                self._run_slice(vcpu, until)
+            elif all(domain.has_stopped for domain in self.domains.values() if domain.vcpus):
                 return End.ALL_DOWN
-            if self.clock.now >= until:
+            elif not is_time:
                 return End.DEADLINE
-            vcpu = self.scheduler.take()
-            if vcpu is None:
-                if self._notices or self._pass_idle_time(until):
-                    continue
+            elif not (self._notices or self._pass_idle_time(until)):
                 return End.IDLE
-            self._run_slice(vcpu, until)
 
     def _pass_idle_time(self, until: int) -> bool:
         """Nobody can run: move the clock to the next timer; False if there is nothing to wait for."""
@@ -403,14 +426,14 @@ class Hypervisor:
         self.loaded = self.current = vcpu
         self.cpu.load(vcpu.saved or self._pristine)
         if vcpu.domain.is_hvm:
-            vcpu.hvm_state.enter()
+            vcpu.hvm.enter()
         else:
             self.cpu.use_exits(vcpu.domain.exits)
             vcpu.domain.memory.set_root(vcpu.cr3 or None)
 
     def _save_loaded(self, vcpu: Vcpu) -> None:
         if vcpu.domain.is_hvm:
-            vcpu.hvm_state.leave()
+            vcpu.hvm.leave()
         vcpu.saved = self.cpu.save()
 
     def run_periodic_timer(self, vcpu: Vcpu) -> None:
@@ -461,7 +484,7 @@ class Hypervisor:
         return on_hypercall
 
     def call(self, vcpu: Vcpu, number: int, words: Words) -> int:
-        """Make one hypercall for a vCPU, with its arguments from a multicall's entry.
+        """Make one hypercall for a vCPU whose registers do not hold the arguments: it is made by a test.
 
         Raises:
             Continuation: it stopped in the middle.

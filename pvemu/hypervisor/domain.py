@@ -8,8 +8,6 @@ from pvemu.abi.sched import SHUTDOWN_crash
 from pvemu.abi.xen import (
     DOMID_FIRST_RESERVED,
     DOMID_SELF,
-    SIF_INITDOMAIN,
-    SIF_PRIVILEGED,
     VIRQ_DOM_EXC,
     shared_info,
 )
@@ -65,6 +63,7 @@ class Domain:
             where EVTCHNOP_reset goes on that was stopped, else 0.
         nr_pirqs: how many device interrupts it can name; pirqs: those that are mapped for it, and to what;
             pirq_eoi_frame: its page of a bit for each; unmasks_at_eoi: their end unmasks the port.
+        memory_map: what XENMEM_memory_map answers: address and size in bytes, and type.
         grant_table: what it grants to others, and what it has mapped of theirs.
         written_pages: its frames that the hypervisor writes by itself (guest_page.py); foreign_mapped: those
             among them that are mapped outside.
@@ -75,7 +74,7 @@ class Domain:
         handle: its UUID, 16 bytes; has_vcpus: a toolstack has asked for its vCPUs.
         on_event: called with the port of an event, for a domain that lives outside the machine.
         is_translated: its frame numbers are its own and not the machine's; so are those of an HVM guest.
-        p2m: its guest frames, where is_translated; hvm_state: what only HVM guests have, as is_hvm tells;
+        p2m: its guest frames, where is_translated; hvm: what only HVM guests have, as is_hvm tells;
             translation: what auto-translated PV guests have. Others lack these attributes.
         exits, hypercalls: a PV guest's handlers by number.
         pv_shadow: the shadows of a PV guest that is not auto-translated, while it is on them;
@@ -83,7 +82,7 @@ class Domain:
     """
 
     p2m: P2m
-    hvm_state: "HvmDomain"
+    hvm: "HvmDomain"
     translation: "TranslatedPaging"
     exits: list[Callable[[], None]]
     hypercalls: "Mapping[int, Entry]"
@@ -119,6 +118,7 @@ class Domain:
         if is_ordinary and not self.grant_table.grow(1):
             hypervisor.free_xen_page(self.shared_info_frame)
             raise OutOfFrames
+        self.memory_map: tuple[tuple[int, int, int], ...] = ()
         self.written_pages: list[int] = []
         self.foreign_mapped: list[int] = []
         self.pause_count = 0
@@ -153,11 +153,6 @@ class Domain:
         """Whether none of its vCPUs will run again of itself: it has shut down, or is being destroyed."""
         return self.shutdown_reason is not None or self.is_dying
 
-    @property
-    def start_flags(self) -> int:
-        """The SIF_* flags of its start_info."""
-        return SIF_PRIVILEGED | SIF_INITDOMAIN if self.privileged else 0
-
     def is_self(self, domid: int) -> bool:
         """Whether a domain id that the guest gave means this domain."""
         return domid in (DOMID_SELF, self.domid)
@@ -185,6 +180,7 @@ class Domain:
             self.shutdown_reason = reason if self._announced_reason is None else self._announced_reason
             for vcpu in self.vcpus:
                 settle_runstate(vcpu)
+            self.hypervisor.ended.append(self)
             send_global_virq(self.hypervisor, VIRQ_DOM_EXC)
             self.hypervisor.reschedule()
 

@@ -4,6 +4,8 @@ A destroyed domain stays in the machine's list as long as others hold frames of 
 when the last comes back it is gone, and its number can be used again. Answers to a toolstack: domctl_op.py.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pvemu.abi.arch_x86 import XEN_LEGACY_MAX_VCPUS
@@ -28,6 +30,7 @@ from pvemu.memory.heap import OutOfFrames
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
+    from pvemu.memory.frames import Frames
 
 
 def create_domain(
@@ -186,9 +189,7 @@ def _relinquish_memory(domain: Domain) -> bool:
     frames, types = hypervisor.frames, hypervisor.page_types
     if types.demoting and not types.finish():
         return False
-    for mfn in range(domain.relinquished, frames.number):
-        if frames.owner[mfn] != domain.domid:
-            continue
+    for mfn in _frames_from(frames, domain):
         if frames.pinned[mfn]:
             frames.pinned[mfn] = 0
             types.put_page_and_type(mfn)
@@ -202,12 +203,22 @@ def _relinquish_memory(domain: Domain) -> bool:
     return not types.demoting or types.finish()
 
 
+def _frames_from(frames: "Frames", domain: Domain) -> Iterator[int]:
+    """The frames of a domain, from where taking them back was stopped; its own ones may change meanwhile."""
+    mfn = domain.relinquished
+    with suppress(ValueError):  # there are no more
+        while True:
+            mfn = frames.owner.index(domain.domid, mfn)
+            yield mfn
+            mfn += 1
+
+
 def _free_own_frames(domain: Domain) -> None:
     """Give back the hypervisor's own frames that were for this domain."""
     hypervisor = domain.hypervisor
     hypervisor.flush_tlb()
     if domain.is_hvm:
-        domain.hvm_state.release()
+        domain.hvm.release()
     elif domain.is_translated:
         domain.translation.release()
     domain.grant_table.drop_frames()

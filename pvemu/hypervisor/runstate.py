@@ -22,16 +22,13 @@ _INFO: Final = {4: struct.Struct("<iQ4Q"), 8: struct.Struct("<i4xQ4Q")}
 
 
 class Runstate:
-    """The present state of a vCPU, since when, and the nanoseconds it spent in each state before.
+    """The present state of a vCPU, since when, and the nanoseconds it spent in each state before."""
 
-    `born` is the system time at which the count began.
-    """
-
-    __slots__ = ("born", "entered", "state", "times")
+    __slots__ = ("entered", "state", "times")
 
     def __init__(self, now: int) -> None:
         self.state = RUNSTATE_offline
-        self.born = self.entered = now
+        self.entered = now
         self.times = [0, 0, 0, 0]
 
     def change(self, state: int, now: int) -> None:

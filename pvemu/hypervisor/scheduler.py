@@ -7,6 +7,7 @@ Everything is counted in cycles of the machine's clock, and ties go to who came 
 never varies.
 """
 
+from bisect import insort_right
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.vcpu import RUNSTATE_running
@@ -30,11 +31,16 @@ CAP_PERIOD: Final = 10_000_000
 
 
 class Scheduler:
-    """The vCPUs that wait for the processor, in the order in which they came."""
+    """The vCPUs that wait for the processor, those with most credit first, then in the order of their coming.
+
+    What a turn costs does not depend on how many there are: a vCPU that can run no longer stays in the queue
+    until its place is looked at, and only what is looked at is put in order.
+    """
 
     def __init__(self, hypervisor: "Hypervisor") -> None:
         self._hypervisor = hypervisor
         self._queue: list[Vcpu] = []
+        self._last: Vcpu | None = None
         self._started = 0
         self._budgets: dict[int, _Budget] = {}
         #: Cycles that a vCPU runs before one that woke up may take its place.
@@ -44,10 +50,12 @@ class Scheduler:
 
     def add(self, vcpu: "Vcpu") -> None:
         """Let a vCPU wait for its turn, if it can run and does not do so already."""
-        if vcpu.is_queued or vcpu is self.running or not vcpu.runnable:
+        if vcpu is self.running or not vcpu.runnable:
             return
+        if vcpu.is_queued:  # since a time when it could run: it comes anew
+            self._queue.remove(vcpu)
         vcpu.is_queued = True
-        self._queue.append(vcpu)
+        insort_right(self._queue, vcpu, key=_debt)
         running = self.running
         if running is not None and vcpu.credit > running.credit - self._price(running, self._elapsed()):
             clock = self._hypervisor.clock
@@ -55,33 +63,40 @@ class Scheduler:
 
     def take(self) -> "Vcpu | None":
         """The vCPU whose turn it is, no longer in the queue; None: nobody can run now."""
-        queue = self._queue
-        if len(queue) > 1 or (queue and self._budgets):
-            return self._take_best()
-        if queue:
-            vcpu = queue.pop()
-            vcpu.is_queued = vcpu.has_yielded = False
-            return vcpu if vcpu.runnable else None
-        return None
-
-    def _take_best(self) -> "Vcpu | None":
-        for vcpu in self._queue:
-            vcpu.is_queued = vcpu.runnable
-        self._queue = [vcpu for vcpu in self._queue if vcpu.is_queued]
-        able = [vcpu for vcpu in self._queue if self._may_run(vcpu.domain)]
-        if not able:
+        at = self._best()
+        if self._last is not None:
+            self._last.has_yielded = False
+        if at is None:
             return None
-        best = max([vcpu for vcpu in able if not vcpu.has_yielded] or able, key=_credit)
-        for vcpu in able:
-            vcpu.has_yielded = False
+        best = self._queue.pop(at)
+        best.is_queued = False
         if best.credit <= 0:
             self._give_credit(1 - best.credit)
-        self._queue.remove(best)
-        best.is_queued = False
         return best
 
+    def _best(self) -> int | None:
+        """Where in the queue the best one stands that may run; who has just yielded is the last resort."""
+        queue = self._queue
+        fallback: int | None = None
+        at = 0
+        while at < len(queue):
+            vcpu = queue[at]
+            if not vcpu.runnable:
+                vcpu.is_queued = False
+                del queue[at]
+                continue
+            if not self._budgets or self._may_run(vcpu.domain):
+                if not vcpu.has_yielded:
+                    return at
+                fallback = at if fallback is None else fallback
+            at += 1
+        return fallback
+
     def _give_credit(self, shortage: int) -> None:
-        """Give all so many portions that the best one has credit again; nobody saves up more than one."""
+        """Give all so many portions that the best one has credit again; nobody saves up more than one.
+
+        The queue stays in order: all get the same, up to the same limit.
+        """
         portion = -(-shortage // INITIAL_CREDIT) * INITIAL_CREDIT
         for domain in self._hypervisor.domains.values():
             for vcpu in domain.vcpus:
@@ -104,7 +119,7 @@ class Scheduler:
         budget = self._budgets.get(vcpu.domain.domid) if self._budgets else None
         if budget is not None:
             budget.left -= elapsed
-        self.running = None
+        self.running, self._last = None, vcpu
         settle_runstate(vcpu, leaves_processor=True)
         self.add(vcpu)
 
@@ -136,6 +151,8 @@ class Scheduler:
         self._queue = [vcpu for vcpu in self._queue if vcpu.domain is not domain]
         for vcpu in domain.vcpus:
             vcpu.is_queued = False
+        if self._last is not None and self._last.domain is domain:
+            self._last = None
 
     def _may_run(self, domain: "Domain") -> bool:
         budget = self._budgets.get(domain.domid)
@@ -169,5 +186,5 @@ class _Budget:
         self._timer.cancel()
 
 
-def _credit(vcpu: "Vcpu") -> int:
-    return vcpu.credit
+def _debt(vcpu: "Vcpu") -> int:
+    return -vcpu.credit

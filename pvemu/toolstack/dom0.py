@@ -9,7 +9,7 @@ from pvemu.hypervisor.domctl import Domctl
 from pvemu.services.block.backend import BlockBackend
 from pvemu.services.block.disk import frontend_keys, open_image
 from pvemu.services.block.image import Image
-from pvemu.services.block.vdev import vdev_number
+from pvemu.services.block.vdev import ata_place, vdev_number
 from pvemu.services.device import DeviceAddress, add_device, remove_device
 from pvemu.services.device_model.serial import Serial
 from pvemu.services.net.backend import NetworkBackend
@@ -24,7 +24,8 @@ from pvemu.toolstack.guest_config import DiskRequest, GuestConfig
 from pvemu.toolstack.guest_consoles import GuestConsoles
 from pvemu.toolstack.guest_keys import remove_guest_keys, write_guest_keys
 from pvemu.toolstack.guest_kind import GuestKind
-from pvemu.toolstack.pc_devices import add_debug_port, add_pc_devices
+from pvemu.toolstack.outputs import PseudoTerminal
+from pvemu.toolstack.pc_devices import add_debug_port, add_disks, add_pc_devices
 
 Sink = Callable[[bytes], None]
 #: Bytes of a guest's word: 32-bit guests only, so far.
@@ -86,15 +87,22 @@ class Dom0:
         if rings is None:
             return
         self._served.add(domid)
-        write_guest_keys(self.keys, domid, config, built.kind, rings)
+        terminal = console.name if isinstance(console, PseudoTerminal) else ""
+        write_guest_keys(self.keys, domid, config, built.kind, rings, terminal)
         self.consoles.attach(domid, rings.console.frame, rings.console.port, console)
         self._add_devices(built, console)
+        emulated = self._emulated_disks(built, config)
         for disk in config.disks:
             number = vdev_number(disk.spec.vdev)
             if disk.backend is not None:
                 self._offer_elsewhere(domid, number, disk, peers)
                 continue
-            self.blocks.attach(domid, number, disk.spec, image=self._kept_image(config, disk))
+            is_kept = disk.spec.overlay or disk in emulated.values()
+            image = self._kept_image(config, disk) if is_kept else None
+            self.blocks.attach(domid, number, disk.spec, image=image)
+        if built.kind is GuestKind.HVM:
+            images = {place: self._kept_image(config, disk) for place, disk in emulated.items()}
+            add_disks(self._domctl, built.domain, images, self._warn)
         for number, interface in enumerate(config.interfaces):
             backend = self.bridge(interface.bridge).backend
             backend.attach(domid, number, interface)
@@ -104,6 +112,9 @@ class Dom0:
         """A domain is about to be destroyed: let go of all that is its."""
         self._served.discard(domid)
         self.blocks.detach_all(domid)
+        for disk in config.disks:
+            if not disk.spec.overlay and (image := self._images.pop((config.name, disk.spec.vdev), None)):
+                image.close()
         for address in self._elsewhere.pop(domid, ()):
             remove_device(self.keys, address)
         for bridge in self._bridges.values():
@@ -146,10 +157,28 @@ class Dom0:
 
     # --- disks -----------------------------------------------------------------------------------
 
-    def _kept_image(self, config: GuestConfig, disk: DiskRequest) -> Image | None:
-        """What a guest changed of a disk with an overlay is still there when it starts again."""
-        if not disk.spec.overlay:
-            return None
+    @staticmethod
+    def _emulated_disks(built: BuiltDomain, config: GuestConfig) -> dict[int, DiskRequest]:
+        """The disks that a guest finds behind ports as well, by place. An ATA disk can't be read-only.
+
+        Raises:
+            PvemuError: two of them have one place.
+        """
+        found: dict[int, DiskRequest] = {}
+        for disk in config.disks if built.kind is GuestKind.HVM else ():
+            place = ata_place(vdev_number(disk.spec.vdev))
+            if place is None or disk.backend is not None or not disk.spec.writable:
+                continue
+            if place in found:
+                raise PvemuError(
+                    f"{found[place].spec.vdev} and {disk.spec.vdev} are the same drive of a PC: "
+                    f"give {config.name} disks of different letters"
+                )
+            found[place] = disk
+        return found
+
+    def _kept_image(self, config: GuestConfig, disk: DiskRequest) -> Image:
+        """An image that several use. What is changed in an overlay is there when the guest starts again."""
         key = config.name, disk.spec.vdev
         if key not in self._images:
             self._images[key] = open_image(disk.spec)
@@ -177,9 +206,10 @@ class Dom0:
         """Serve xenstore's clients on a Unix socket, too. Raises PvemuError: the path can't be used."""
         self.xenstore.listen(self._outside, path)
 
-    def turn(self) -> None:
-        """Look at what nobody rings for; called between turns of guests."""
-        self.consoles.serve_all()
+    def turn(self, domid: int | None) -> None:
+        """Look at what nobody rings for; called between turns of guests, with the one that had the last."""
+        if domid is not None:
+            self.consoles.serve(domid)
         self.xenstore.pump()
 
     def close(self) -> None:

@@ -70,9 +70,9 @@ class GuestConsoles:
         line = self._lines.get(domid)
         return self._rings.printed(domid) + (0 if line is None else line.port.printed)
 
-    def serve_all(self) -> None:
-        """Look at every ring: guests may poll theirs without ever ringing."""
-        self._rings.serve_all()
+    def serve(self, domid: int) -> None:
+        """Look at the ring of a domain that has just run: it may have used it without ringing."""
+        self._rings.serve(domid)
 
     def _line_for_keys(self, domid: int) -> Serial | None:
         line = self._lines.get(domid)

@@ -166,11 +166,11 @@ class Machine:
         end = hypervisor.run(until)
         while end is End.ALL_DOWN and any(guest.reason is None for guest in self.guests):
             # The last one to end may be one to start again.
-            self._between_turns()
+            self._between_turns(None)
             if any(guest.reason is None for guest in self.guests):
                 end = hypervisor.run(until)
         if self._dom0 is not None:
-            self._dom0.turn()
+            self._dom0.turn(None)
         counts = next(
             (guest for guest in self.guests if guest.outcome is not Outcome.POWEROFF), self.guests[0]
         )
@@ -241,12 +241,14 @@ class Machine:
             self._dom0.introduce(built, config, console, peers)
         return built
 
-    def _between_turns(self) -> None:
+    def _between_turns(self, last: Domain | None) -> None:
         if self._dom0 is not None:
-            self._dom0.turn()
-        for guest in self.guests:
-            if guest.reason is None and guest.domain.has_shut_down:
-                self._bury(guest)
+            self._dom0.turn(None if last is None else last.domid)
+        while self.hypervisor.ended:
+            domain = self.hypervisor.ended.popleft()
+            for guest in self.guests:
+                if guest.domain is domain and guest.reason is None and domain.has_shut_down:
+                    self._bury(guest)
         self.outside.look(self.hypervisor.system_time())
 
     def _bury(self, guest: Guest) -> None:

@@ -3,18 +3,21 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from guestkit import assemble
 from pvemu import Machine, Outcome
 from pvemu.hypervisor.timers import Timer
+from pvemu.toolstack.outputs import PseudoTerminal
 from pvemu.toolstack.outside import Gate
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +197,53 @@ def test_the_escape_key_leaves_the_guest_and_the_terminal_as_it_was(terminal: Te
     terminal.type(ESCAPE)
     assert terminal.process.wait(SECONDS) == 130
     assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_ended_leaves_the_terminal_as_it_was(
+    terminal: Terminal, number: signal.Signals
+) -> None:
+    terminal.wait_for(b"Type!")
+    assert termios.tcgetattr(terminal.slave) != terminal.before
+    terminal.process.send_signal(number)
+    assert terminal.process.wait(SECONDS) == 128 + number
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+#: Prints what xenstore says of its console.
+ASKS: Final = """
+guest "asks"
+include "start.gk"
+include "print.gk"
+include "events.gk"
+include "xenstore.gk"
+section .text
+main:   call events_open
+        call xenstore_open
+        mov eax, .path
+        call xenstore_read
+        mov eax, xenstore_value
+        jmp print_text
+.path:  asciz "console/tty"
+"""
+
+
+def test_xenstore_names_the_terminal_of_a_console() -> None:
+    terminal = PseudoTerminal()
+    try:
+        with Machine(assemble(ASKS).elf, memory=8, console=terminal) as machine:
+            assert machine.run(seconds=1).outcome is Outcome.POWEROFF
+        descriptor = os.open(terminal.name, os.O_RDWR | os.O_NOCTTY)
+        assert os.read(descriptor, 1024).decode() == terminal.name
+        os.close(descriptor)
+    finally:
+        terminal.close()
+
+
+def test_without_one_it_names_none() -> None:
+    with Machine(assemble(ASKS).elf, memory=8) as machine:
+        assert machine.run(seconds=1).outcome is Outcome.POWEROFF
+        assert bytes(machine.console_bytes) == b""
 
 
 def test_each_guest_may_have_a_pseudo_terminal(echo: Path) -> None:
