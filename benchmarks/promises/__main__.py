@@ -9,11 +9,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.promises import channels, guest_code, null_hypercall, page_tables, services
+from benchmarks.promises import channels, floors, guest_code, null_hypercall, page_tables, services
 from benchmarks.promises.measuring import REPETITIONS, Row, measure
 
 #: One module a group of benchmarks, in the order of the table.
-GROUPS: Final = (null_hypercall, guest_code, page_tables, channels, services)
+GROUPS: Final = (null_hypercall, guest_code, page_tables, floors, channels, services)
 
 
 def _table(rows: list[Row]) -> Table:

@@ -5,7 +5,7 @@ at least five runs of 2026-11-20, in cycles of a time-stamp counter of 2.6 GHz, 
 were compared with them. Elsewhere they only say where to look; both have to be measured side by side.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,15 +28,25 @@ class Case(NamedTuple):
     xen_cycles: int
 
 
+def xen_nanoseconds(case: Case) -> float:
+    """What real Xen took for one operation."""
+    return case.xen_cycles * _NANOSECONDS_PER_CYCLE
+
+
+def run_case(guest: str) -> Callable[..., float]:
+    """Measures a guest here as domain 0; `command_line` is a case's letter."""
+    return partial(run_on_pvemu, assemble_file(_HERE / guest), memory=_MEMORY, privileged=True)
+
+
 def against_xen(guest: str, cases: Iterable[Case]) -> list[Benchmark]:
     """One benchmark for each case of a guest here."""
-    image = assemble_file(_HERE / guest)
+    run = run_case(guest)
     return [
         Benchmark(
             case.name,
             "ns",
-            ours=partial(run_on_pvemu, image, memory=_MEMORY, privileged=True, command_line=case.letter),
-            other=recorded(case.xen_cycles * _NANOSECONDS_PER_CYCLE * case.operations / 1e9),
+            ours=partial(run, command_line=case.letter),
+            other=recorded(xen_nanoseconds(case) * case.operations / 1e9),
             other_name="Xen on QEMU",
             scale=1e9 / case.operations,
         )

@@ -1,5 +1,6 @@
 """One guest's code, run by pvemu as a domain and by a plain Unicorn engine of the binding."""
 
+from collections.abc import Callable
 from typing import Final
 
 import unicorn
@@ -49,10 +50,16 @@ def program(body: str) -> Image:
 
 
 def run_on_pvemu(
-    image: Image, *, memory: int = _MEMORY, privileged: bool = False, command_line: str = ""
+    image: Image,
+    *,
+    memory: int = _MEMORY,
+    privileged: bool = False,
+    command_line: str = "",
+    prepare: Callable[[Machine], None] = lambda machine: None,
 ) -> float:
-    """Seconds that the guest runs as a domain, with so many MiB."""
+    """Seconds that the guest runs as a domain, with so many MiB; `prepare` gets its machine before."""
     with Machine(image.elf, memory=memory, privileged=privileged, command_line=command_line) as machine:
+        prepare(machine)
 
         def run() -> None:
             outcome = machine.run().outcome

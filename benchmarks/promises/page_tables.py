@@ -5,7 +5,7 @@ from typing import Final
 from benchmarks.promises.cases import Case, against_xen
 from benchmarks.promises.measuring import Benchmark
 
-_CASES: Final = (
+CASES: Final = (
     Case("m", "mmu_update, 1 entry", 100_000, 3284),
     Case("t", "mmu_update, 1 entry, present or not in turn", 100_000, 3723),
     Case("b", "mmu_update, an entry of a batch of 128", 256_000, 769),
@@ -22,4 +22,4 @@ _CASES: Final = (
 
 def benchmarks() -> list[Benchmark]:
     """One benchmark for each case of memory.gk."""
-    return against_xen("memory.gk", _CASES)
+    return against_xen("memory.gk", CASES)

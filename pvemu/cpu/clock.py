@@ -8,8 +8,9 @@ import ctypes
 import mmap
 from typing import Final
 
-from pvemu.cpu.binding import HOOK_BLOCK, HOOK_INTERRUPT, Engine, function_address
+from pvemu.cpu.binding import HOOK_BLOCK, HOOK_INTERRUPT, Engine
 from pvemu.cpu.errors import EngineError
+from pvemu.cpu.native_page import function_address
 
 #: Cycles a second; one cycle is one nanosecond.
 CYCLES_PER_SECOND: Final = 1_000_000_000
@@ -40,6 +41,8 @@ class Clock:
     An exit costs EXIT_COST, so that a guest that does nothing but trap reaches its deadline, too.
     """
 
+    #: How many cycles are left, as a view of one number; below 0 the deadline has passed.
+    left: memoryview
     #: Whether the engine works out the flags before every instruction. It keeps them where the operands of
     #: the last operation were, and after a fault only forgets to say so.
     computes_flags = False
@@ -48,17 +51,17 @@ class Clock:
     def __init__(self) -> None:
         #: For native code: cycles left, the engine's stop function, what the exit stub clears, what it calls.
         self._memory = (ctypes.c_int64 * 4)(_NEVER)
-        self._left = memoryview(self._memory).cast("B").cast("q")
+        self.left = memoryview(self._memory).cast("B").cast("q")[:1]
         self._deadline = _NEVER
 
     @property
     def now(self) -> int:
         """Cycles since the machine was made."""
-        return self._deadline - self._left[0]
+        return self._deadline - self.left[0]
 
     @now.setter
     def now(self, cycles: int) -> None:
-        self._left[0] = self._deadline - cycles
+        self.left[0] = self._deadline - cycles
 
     @property
     def deadline(self) -> int:
@@ -68,17 +71,17 @@ class Clock:
     @deadline.setter
     def deadline(self, cycles: int) -> None:
         cycles = min(cycles, _NEVER)
-        self._left[0] += cycles - self._deadline
+        self.left[0] += cycles - self._deadline
         self._deadline = cycles
 
     @property
     def expired(self) -> bool:
         """Whether the engine stops, or has stopped, because of the deadline."""
-        return self._left[0] < 0
+        return self.left[0] < 0
 
     def charge(self, cycles: int) -> None:
         """Let time pass that no guest code took."""
-        self._left[0] -= cycles
+        self.left[0] -= cycles
 
     def run(self, engine: Engine, address: int) -> int:
         """Run the engine from a linear address until it is stopped; the library's status."""
@@ -162,7 +165,8 @@ class CountClock(Clock):
 
     def fold(self) -> None:
         """Add the instructions run since the last call to the clock."""
-        executed = self._counter.value
+        # The instruction before which the engine stops is in its count, and has not run.
+        executed = min(self._counter.value, self._stop_at.value)
         self.instructions += executed - self._folded
         self.charge((executed - self._folded) * _BYTES_PER_INSTRUCTION)
         self._folded = executed
@@ -173,4 +177,4 @@ class CountClock(Clock):
         self._stop_at.value = self._folded + (0 if self.expired else self._instructions_left())
 
     def _instructions_left(self) -> int:
-        return min(max(self._left[0], 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)
+        return min(max(self.left[0], 0) // _BYTES_PER_INSTRUCTION + 1, _COUNT_LIMIT)

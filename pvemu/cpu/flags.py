@@ -162,11 +162,6 @@ _LAZY: Final = struct.Struct("<QQQQIi")
 _KEPT: Final = ~(ARITHMETIC | DF) & 0xFFFFFFFF
 
 
-def arithmetic_flags(operation: int, dst: int, src: int, src2: int) -> int:
-    """CF PF AF ZF SF OF of the last operation, from the engine's four words."""
-    return _RULES[operation](dst, src, src2)
-
-
 def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2: int = 0) -> None:
     """Leave the arithmetic flags of an operation (ADD to SAR) on operands of `size` bytes in lazy form."""
     u64 = window.u64
@@ -176,16 +171,26 @@ def set_lazy(window: StateWindow, kind: int, size: int, dst: int, src: int, src2
 
 def read_eflags(window: StateWindow) -> int:
     """EFLAGS as `pushf` in ring 0 would store it."""
-    rest, dst, src, src2, operation, direction = _LAZY.unpack_from(window.u8, layout.EFLAGS)
-    flags: int = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
-    return flags | DF if direction < 0 else flags
+    return eflags_of(window.u8)
 
 
-def eflags_of(state: bytes) -> int:
+def eflags_of(state: bytes | memoryview) -> int:
     """The same of a state that was saved."""
     rest, dst, src, src2, operation, direction = _LAZY.unpack_from(state, layout.EFLAGS)
     flags: int = _RULES[operation](dst, src, src2) | rest & _KEPT | FIXED
     return flags | DF if direction < 0 else flags
+
+
+def make_read_eflags(window: StateWindow) -> Callable[[], int]:
+    """`read_eflags` for one window, written out again because every exception frame needs it."""
+    state, unpack, rules = window.u8, _LAZY.unpack_from, _RULES
+
+    def read() -> int:
+        rest, dst, src, src2, operation, direction = unpack(state, layout.EFLAGS)
+        flags: int = rules[operation](dst, src, src2) | rest & _KEPT | FIXED
+        return flags | DF if direction < 0 else flags
+
+    return read
 
 
 def store_whole(window: StateWindow) -> None:

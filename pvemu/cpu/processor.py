@@ -6,10 +6,9 @@ exits.py. Handlers run inside the engine's hook, and what they leave in the stat
 guest goes on with; the engine is left only to switch to another vCPU (or at the clock's deadline).
 """
 
-import contextlib
 import ctypes
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from pvemu.cpu import binding, exits, flags, layout
@@ -105,6 +104,7 @@ class Processor:
         self.port_in: PortIn = lambda port, size: None
         self.port_out: PortOut = lambda port, size, value: False
         self.code_frames: set[int] = set()
+        self._record_block: Callable[[int], None] | None = None
         self.frame_of: Callable[[int], int | None] = lambda address: None
         self._dispatch = self.exits
         self._surrounded = False
@@ -292,6 +292,13 @@ class Processor:
 
         self.surround(recorded)
 
+    def watch_blocks(self, record: Callable[[int], None]) -> None:
+        """Call `record` with the address of each block of guest code that runs and was not known before.
+
+        It knows a block until it forgets all code (`forget_code`), or the block is written over.
+        """
+        self._record_block = record
+
     def surround(self, around: Around) -> None:
         """Call `around(exit number, handle)` for each exit, which has to call `handle`.
 
@@ -350,8 +357,7 @@ class Processor:
             try:
                 self._dispatch[number]()
             except BaseException as failure:  # noqa: BLE001  it travels to run(), past the engine's C frames
-                self._failure = failure
-                self.stop()
+                self._fail(failure)
 
         return on_exit
 
@@ -374,47 +380,49 @@ class Processor:
 
     def _on_translated(self, _engine: int, block: object, _previous: object, _data: int) -> None:
         generated = block.contents  # type: ignore[attr-defined]
+        if self._record_block is not None:
+            self._record_block(generated.pc)
         for address in (generated.pc, generated.pc + max(generated.size - 1, 0)):
             frame = self.frame_of(address)
             if frame is not None:
                 self.code_frames.add(frame)
 
-    def _on_in(self, _engine: int, port: int, size: int, _data: int) -> int:
+    def _on_in(self, _engine: int, port: int, size: int) -> int:
         self.window.fetch()
         value = None
         if self._held_state is None:
-            with self._failure_kept():
+            try:
                 value = self.port_in(port, size)
+            except BaseException as failure:  # noqa: BLE001  it travels to run(), past the engine's C frames
+                self._fail(failure)
         if value is None:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
             return 0
         self._charge_port_access()
         return value
 
-    def _on_out(self, _engine: int, port: int, size: int, value: int, _data: int) -> None:
+    def _on_out(self, _engine: int, port: int, size: int, value: int) -> None:
         self.window.fetch()
         done = False
         if self._held_state is None:
-            with self._failure_kept():
+            try:
                 done = self.port_out(port, size, value)
+            except BaseException as failure:  # noqa: BLE001  it travels to run(), too
+                self._fail(failure)
         if done:
             self._charge_port_access()
         else:
             self._fault_at_end_of_block(exits.EXCEPTION + exits.GP)
 
+    def _fail(self, failure: BaseException) -> None:
+        """Keep what a handler raised for `run`, and come there."""
+        self._failure = failure
+        self.stop()
+
     def _charge_port_access(self) -> None:
         self.clock.fold()
         self.clock.charge(EXIT_COST)
         self.clock.limit()
-
-    @contextlib.contextmanager
-    def _failure_kept(self) -> Iterator[None]:
-        """Keep what a handler raises for `run`: it can't travel through the engine's C frames."""
-        try:
-            yield
-        except BaseException as failure:  # noqa: BLE001  run() raises it again
-            self._failure = failure
-            self.stop()
 
     def _fast_call_callback(self, exit_number: int) -> Callable[[int, int], None]:
         def on_fast_call(_engine: int, _data: int) -> None:

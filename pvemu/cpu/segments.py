@@ -83,3 +83,8 @@ class Descriptor(NamedTuple):
 def null_segment(selector: int = 0) -> bytes:
     """The 24 bytes of a segment register that holds a null selector."""
     return _CACHED.pack(selector, 0, 0, 0)
+
+
+def is_canonical(address: int) -> bool:
+    """Whether bits 63 to 47 of a linear address are all alike (four levels of page tables)."""
+    return address >> 47 in (0, 0x1FFFF)

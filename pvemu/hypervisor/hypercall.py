@@ -125,7 +125,7 @@ def supported() -> list[str]:
 
 
 class PackedWords(dict[int, int]):
-    """Argument words of a multicall entry, indexed as the registers are."""
+    """Argument words that no register holds, indexed as the registers are."""
 
     def __init__(self, words: Sequence[int], indexes: Sequence[int] = ARGUMENT_INDEXES) -> None:
         super().__init__(zip(indexes, words, strict=False))

@@ -98,10 +98,6 @@ class Frames:
         self.count[mfn] += 1
         return True
 
-    def is_hypervisors(self, mfn: int) -> bool:
-        """Whether a frame is the hypervisor's own, or no RAM at all."""
-        return mfn >= self.number or self.owner[mfn] == DOMID_XEN
-
     def describe(self, mfn: int) -> str:
         """A frame in one line, for logs."""
         if mfn >= self.number:

@@ -16,6 +16,7 @@ from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Ram
 
 #: Address bits below those that choose an L1.
 _L2_SHIFT: Final = 21
+_ADDRESSES: Final = 1 << 32
 
 
 class GuestFault(HypercallError):
@@ -35,12 +36,14 @@ class GuestMemory:
     Args:
         ram: the machine's memory.
         form: the format of the guest's page tables.
-        limit: the first address that belongs to the hypervisor; nothing from there up is touched.
+        limit: the first address that belongs to the hypervisor. Nothing from there up is written; what the
+            guest's tables show there may be read, as on real Xen: the machine-to-physical map.
         on_write: called with a frame number before it is written, so that translated code is forgotten.
     """
 
     def __init__(self, ram: Ram, form: PagingFormat, limit: int, on_write: Callable[[int], None]) -> None:
-        self._ram = ram
+        self._ram, self._bytes = ram, ram.memory
+        self._u8, self._u32 = ram.u8, ram.u32
         self._form = form
         self._limit = limit
         self._on_write = on_write
@@ -83,9 +86,9 @@ class GuestMemory:
             return b""
         offset = address & PAGE_MASK
         if offset + size <= PAGE_SIZE:
-            machine = self._read_page(address) + offset
-            return bytes(self._ram.u8[machine : machine + size])
-        self._check_range(address, size)
+            page = self.readable.get(address >> PAGE_SHIFT)
+            machine = offset + (self._translate(address, 0) if page is None else page)
+            return self._bytes[machine : machine + size]
         chunks = []
         for at, length in _pages(address, size):
             machine = self._read_page(at) + (at & PAGE_MASK)
@@ -102,8 +105,12 @@ class GuestMemory:
         if not size:
             return
         if offset + size <= PAGE_SIZE:
-            machine = self._write_page(address) + offset
-            self._ram.u8[machine : machine + size] = data
+            page = self._writable.get(address >> PAGE_SHIFT)
+            if page is None:
+                page = self._translate(address, WRITABLE)
+            self._on_write(page >> PAGE_SHIFT)
+            machine = page + offset
+            self._bytes[machine : machine + size] = data
             return
         self._check_range(address, size)
         done = 0
@@ -112,13 +119,19 @@ class GuestMemory:
             self._ram.u8[machine : machine + length] = data[done : done + length]
             done += length
 
+    def unpack(self, address: int, layout: struct.Struct) -> tuple[int, ...]:
+        """Read a packed structure of numbers; raises GuestFault."""
+        offset = address & PAGE_MASK
+        if offset + layout.size > PAGE_SIZE:
+            return layout.unpack(self.copy_from_guest(address, layout.size))
+        page = self.readable.get(address >> PAGE_SHIFT)
+        if page is None:
+            page = self._translate(address, 0)
+        return layout.unpack_from(self._u8, page + offset)
+
     def pack(self, address: int, layout: struct.Struct, *values: int) -> None:
         """Write a packed structure; raises GuestFault."""
-        offset = address & PAGE_MASK
-        if offset + layout.size <= PAGE_SIZE:
-            layout.pack_into(self._ram.u8, self._write_page(address) + offset, *values)
-        else:
-            self.copy_to_guest(address, layout.pack(*values))
+        self.copy_to_guest(address, layout.pack(*values))
 
     def read_u16(self, address: int) -> int:
         """Read two bytes; raises GuestFault."""
@@ -128,7 +141,10 @@ class GuestMemory:
         """Read four bytes; raises GuestFault."""
         if address & 3:
             return int.from_bytes(self.copy_from_guest(address, 4), "little")
-        return self._ram.u32[self._read_page(address) + (address & PAGE_MASK) >> 2]
+        page = self.readable.get(address >> PAGE_SHIFT)
+        if page is None:
+            page = self._translate(address, 0)
+        return self._u32[page + (address & PAGE_MASK) >> 2]
 
     def read_word(self, address: int, size: int) -> int:
         """Read a number of as many bytes; raises GuestFault."""
@@ -138,8 +154,16 @@ class GuestMemory:
         """Write four bytes; raises GuestFault."""
         if address & 3:
             self.copy_to_guest(address, value.to_bytes(4, "little"))
-        else:
-            self._ram.u32[self._write_page(address) + (address & PAGE_MASK) >> 2] = value
+            return
+        page = self._writable.get(address >> PAGE_SHIFT)
+        if page is None:
+            page = self._translate(address, WRITABLE)
+        self._on_write(page >> PAGE_SHIFT)
+        self._u32[page + (address & PAGE_MASK) >> 2] = value
+
+    def write_u64(self, address: int, value: int) -> None:
+        """Write eight bytes; raises GuestFault."""
+        self.copy_to_guest(address, value.to_bytes(8, "little"))
 
     def write_word(self, address: int, size: int, value: int) -> None:
         """Write as many of a number's bytes; raises GuestFault."""
@@ -178,22 +202,9 @@ class GuestMemory:
         except GuestFault:
             return None
 
-    def read_string(self, address: int, limit: int) -> bytes:
-        """Read up to a NUL byte, which is left out, or `limit` bytes; raises GuestFault."""
-        found = bytearray()
-        while len(found) < limit:
-            length = min(PAGE_SIZE - (address & PAGE_MASK), limit - len(found))
-            chunk = self.copy_from_guest(address, length)
-            end = chunk.find(0)
-            if end >= 0:
-                return bytes(found + chunk[:end])
-            found += chunk
-            address += length
-        return bytes(found)
-
     def range_okay(self, address: int, size: int) -> bool:
         """Whether a range of bytes lies below the hypervisor's part of the address space."""
-        return address + size <= self._limit
+        return address + (size or 1) <= self._limit
 
     def _check_range(self, address: int, size: int) -> None:
         if not self.range_okay(address, size):
@@ -213,7 +224,7 @@ class GuestMemory:
         return page
 
     def _translate(self, address: int, right: int) -> int:
-        if self._root is None or not 0 <= address < self._limit:
+        if self._root is None or not 0 <= address < (self._limit if right else _ADDRESSES):
             raise GuestFault(address)
         found = walk(self._ram, self._form, self._root, address)
         if found is None or found.rights & right != right or found.address >= self._ram.size:

@@ -60,10 +60,6 @@ class P2m:
         for kept in (self._machine, self._read_only, self.grants):
             kept.clear()
 
-    def find(self, mfn: int) -> Iterator[int]:
-        """Every gfn that is a machine frame (slow: looks at the whole map)."""
-        return (gfn for gfn, machine in list(self._machine.items()) if machine == mfn)
-
     def _tell(self, gfn: int) -> None:
         self.changes += 1
         for watch in self.watchers:

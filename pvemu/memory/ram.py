@@ -15,16 +15,17 @@ class Ram:
     Attributes:
         size: bytes; frames: machine frames of 4 KiB.
         u8, u16, u32, u64: views of all of it; index them by machine address divided by 1, 2, 4 and 8.
+        memory: all of it again; a slice of it is a copy, as bytes, and is made faster than one of a view.
         host_address: where it is in this process, for the engine.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.frames = size >> PAGE_SHIFT
-        self._memory = mmap.mmap(-1, size)
-        self._anchor = ctypes.c_char.from_buffer(self._memory)
+        self.memory = mmap.mmap(-1, size)
+        self._anchor = ctypes.c_char.from_buffer(self.memory)
         self.host_address = ctypes.addressof(self._anchor)
-        self.u8 = memoryview(self._memory)
+        self.u8 = memoryview(self.memory)
         self.u16 = self.u8.cast("H")
         self.u32 = self.u8.cast("I")
         self.u64 = self.u8.cast("Q")

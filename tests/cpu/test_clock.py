@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvemu.cpu import layout
-from pvemu.cpu.clock import EXIT_COST, Clock
+from pvemu.cpu.clock import EXIT_COST, Clock, CountClock
 
 MakeGuest = Callable[..., BareGuest]
 LOOP = "again: inc ecx\nadd eax, ecx\njmp again"
@@ -95,6 +95,22 @@ def test_one_long_string_instruction_is_stopped_too(make_guest: MakeGuest, clock
     guest.put(0x30000, bytes(0x20000))
     guest.cpu.clock.now, guest.cpu.clock.deadline = 0, 50_000
     assert guest.cpu.run()
+
+
+@pytest.mark.parametrize("cycles", [40, 44, 500, 1 << 40])
+def test_an_instruction_is_counted_once_however_often_a_deadline_comes_before_it(
+    make_guest: MakeGuest, cycles: int
+) -> None:
+    guest = make_guest(clock="count")
+    guest.load("mov ecx, 300\nagain: inc ebx\nloop again\nint 0x82")
+    stops = 0
+    while not guest.seen:
+        guest.cpu.clock.deadline = guest.cpu.clock.now + cycles
+        stops += guest.cpu.run()
+    clock = guest.cpu.clock
+    assert isinstance(clock, CountClock)
+    assert clock.instructions == 2 + 2 * 300
+    assert bool(stops) == (cycles < 1000)
 
 
 @given(st.integers(1, 1 << 62))

@@ -54,6 +54,7 @@ def test_eflags_are_what_the_engine_says(
     assert shared_guest.seen[-1].number == 0x82
     mine = flags.read_eflags(shared_guest.cpu.window)
     assert mine == shared_guest.cpu.engine.read_register("EFLAGS") & 0xFFFFFFFF
+    assert flags.make_read_eflags(shared_guest.cpu.window)() == mine
 
 
 @given(_WORD, _WORD)

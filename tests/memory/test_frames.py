@@ -1,6 +1,5 @@
 """What is kept of each frame, and who may take a reference."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,13 +44,6 @@ def test_a_shared_frame_is_writable_for_its_domain_for_good() -> None:
     frames.share(3, 7)
     assert frames.get_page(3, 7)
     assert (frames.type[3], frames.type_count[3], frames.validated[3]) == (FrameType.WRITABLE, 1, 1)
-
-
-@pytest.mark.parametrize(("mfn", "expected"), [(3, True), (4, False), (NUMBER, True), (1 << 50, True)])
-def test_what_is_no_ram_counts_as_the_hypervisors(mfn: int, expected: bool) -> None:
-    frames = Frames(NUMBER)
-    frames.assign(3, DOMID_XEN)
-    assert frames.is_hypervisors(mfn) is expected
 
 
 @given(st.integers(0, 2 * NUMBER))

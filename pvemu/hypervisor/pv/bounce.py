@@ -37,7 +37,6 @@ _VIRTUAL: Final = flags.IF | flags.IOPL
 _CLEARED: Final = flags.VM | flags.RF | flags.NT | flags.TF
 _FROM_KERNEL, _FROM_KERNEL_ERROR = struct.Struct("<3I"), struct.Struct("<4I")
 _FROM_USER, _FROM_USER_ERROR = struct.Struct("<5I"), struct.Struct("<6I")
-_FLAT_KERNEL: Final = (FLAT_RING1_CS, FLAT_RING1_SS)
 #: A handler whose own selector is bad raises #GP again and again; real Xen goes on until the stack ends.
 _DEEPEST: Final = 32
 
@@ -70,9 +69,10 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
     """The function for a machine; a closure, because every exception of a guest goes through it."""
     window, u8 = hypervisor.cpu.window, hypervisor.ram.u8
     u32, u64 = window.u32, window.u64
-    read_eflags, set_ring = flags.read_eflags, hypervisor.cpu.set_ring
-    user_size, user_error_size = _FROM_USER.size, _FROM_USER_ERROR.size
-    kernel_size, kernel_error_size = _FROM_KERNEL.size, _FROM_KERNEL_ERROR.size
+    read_eflags, set_ring = flags.make_read_eflags(window), hypervisor.cpu.set_ring
+    from_kernel, from_kernel_error = _FROM_KERNEL.pack, _FROM_KERNEL_ERROR.pack
+    from_user, from_user_error = _FROM_USER.pack, _FROM_USER_ERROR.pack
+    visible, not_cleared = ~_VIRTUAL, ~_CLEARED
 
     def bounce(
         vcpu: Vcpu,
@@ -84,39 +84,32 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
         depth: int = 0,
     ) -> None:
         domain = vcpu.domain
-        code = u32[_CS_SELECTOR]
+        code, eip = u32[_CS_SELECTOR], u32[_EIP32]
         mask_at = vcpu.info + 1
-        saved_mask = u8[mask_at]
-        shown = read_eflags(window) & ~_VIRTUAL | resume_flag
-        if not saved_mask:
+        shown, shown_code = read_eflags() & visible | resume_flag, code & 0xFFFF
+        if u8[mask_at]:
+            shown_code |= u8[mask_at] << 16
+        else:
             shown |= flags.IF
         if domain.vm_assist & _ARCHITECTURAL_IOPL:
             shown |= vcpu.iopl << 12
-        shown_code = code & 0xFFFF | saved_mask << 16
         try:
             if code & 2:
-                ring = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
-                stack_selector = vcpu.kernel_selector
+                stack, stack_selector = vcpu.kernel_stack, vcpu.kernel_selector
                 base = 0 if stack_selector == FLAT_RING1_SS else segment_base(vcpu, stack_selector)
+                ring = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
                 if error_code is None:
-                    stack = (vcpu.kernel_stack - user_size) & 0xFFFFFFFF
-                    domain.memory.pack(
-                        stack + base & 0xFFFFFFFF, _FROM_USER, u32[_EIP32], shown_code, shown, *ring
-                    )
+                    frame = from_user(eip, shown_code, shown, *ring)
                 else:
-                    stack = (vcpu.kernel_stack - user_error_size) & 0xFFFFFFFF
-                    frame = error_code, u32[_EIP32], shown_code, shown, *ring
-                    domain.memory.pack(stack + base & 0xFFFFFFFF, _FROM_USER_ERROR, *frame)
+                    frame = from_user_error(error_code, eip, shown_code, shown, *ring)
             else:
-                stack_selector, base = u32[_SS_SELECTOR], u32[_SS_BASE]
+                stack, stack_selector, base = u32[_ESP32], u32[_SS_SELECTOR], u32[_SS_BASE]
                 if error_code is None:
-                    stack = (u32[_ESP32] - kernel_size) & 0xFFFFFFFF
-                    at = stack + base & 0xFFFFFFFF
-                    domain.memory.pack(at, _FROM_KERNEL, u32[_EIP32], shown_code, shown)
+                    frame = from_kernel(eip, shown_code, shown)
                 else:
-                    stack = (u32[_ESP32] - kernel_error_size) & 0xFFFFFFFF
-                    at = stack + base & 0xFFFFFFFF
-                    domain.memory.pack(at, _FROM_KERNEL_ERROR, error_code, u32[_EIP32], shown_code, shown)
+                    frame = from_kernel_error(error_code, eip, shown_code, shown)
+            stack = stack - len(frame) & 0xFFFFFFFF
+            domain.memory.copy_to_guest(stack + base & 0xFFFFFFFF if base else stack, frame)
         except GuestFault as fault:
             domain.crash(f"no room for an exception frame: the stack at {fault.address:08x} is not writable")
             return
@@ -125,7 +118,7 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
             return
         if masks_events:
             u8[mask_at] = 1
-        u64[_REST] &= ~_CLEARED
+        u64[_REST] &= not_cleared
         u64[_ESP] = stack
         u64[_EIP] = address
         if code == selector and not code & 2 and not depth:
@@ -151,7 +144,10 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
     """
     cpu = vcpu.domain.hypervisor.cpu
     u32 = cpu.window.u32
-    if (selector, stack_selector) == _FLAT_KERNEL == (u32[_CS_SELECTOR], u32[_SS_SELECTOR]):
+    if (
+        selector == FLAT_RING1_CS == u32[_CS_SELECTOR]
+        and stack_selector == FLAT_RING1_SS == u32[_SS_SELECTOR]
+    ):
         return  # loaded already, and their descriptors are the hypervisor's, which never change
     ring = selector & 3
     code = code_segment(vcpu, selector)

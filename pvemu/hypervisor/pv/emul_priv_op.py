@@ -67,13 +67,13 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
     page = memory.readable.get(linear >> PAGE_SHIFT)
     if page is not None and linear & PAGE_MASK <= PAGE_SIZE - LONGEST:
         machine = page | linear & PAGE_MASK
-        return hypervisor.decoder.decode(machine, bytes(hypervisor.ram.u8[machine : machine + LONGEST]))
+        return hypervisor.decoder.decode(machine, hypervisor.ram.memory[machine : machine + LONGEST])
     try:
         machine = memory.readable_machine_address(linear)
     except GuestFault:
         return None
     inside = PAGE_SIZE - (linear & PAGE_MASK)
-    code = bytes(hypervisor.ram.u8[machine : machine + min(LONGEST, inside)])
+    code = hypervisor.ram.memory[machine : machine + min(LONGEST, inside)]
     if inside < LONGEST:
         with suppress(GuestFault):
             code += memory.copy_from_guest(linear + inside, LONGEST - inside)

@@ -58,9 +58,9 @@ def inject_page_fault(vcpu: Vcpu, error_code: int, address: int) -> None:
         error_code &= ~FAULT_USER
     else:
         error_code |= FAULT_USER
-    handler = vcpu.traps[exits.PF]
-    if handler.selector & ~3:
-        hypervisor.bounce(vcpu, handler.selector, handler.address, handler.masks_events, error_code, flags.RF)
+    selector, handler, _, masks_events = vcpu.traps[exits.PF]
+    if selector & ~3:
+        hypervisor.bounce(vcpu, selector, handler, masks_events, error_code, flags.RF)
     else:
         vcpu.domain.crash(f"Unhandled: vec {exits.PF}, #PF[{error_code:04x}] at {address:08x}")
 

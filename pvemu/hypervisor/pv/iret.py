@@ -1,15 +1,21 @@
 """The iret hypercall: the guest's kernel leaves for its programs, or returns to itself."""
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
-from pvemu.hypervisor.hypercall import hypercall
+from pvemu.hypervisor.hypercall import Handler, made_hypercall
 from pvemu.hypervisor.pv.bounce import load_ring
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 
+if TYPE_CHECKING:
+    from pvemu.hypervisor.core import Hypervisor
+
+_EIP, _ESP32 = layout.EIP // 8, 2 * layout.RSP
+_SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
+_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
 _FRAME: Final = struct.Struct("<4I")  #: EAX, EIP, CS, EFLAGS
 _OUTER: Final = struct.Struct("<2I")  #: ESP, SS
 #: Bits of EFLAGS that IRET takes from the frame (golden: iret_frames); the rest are fixed or virtual.
@@ -18,50 +24,52 @@ _LOADED: Final = flags.ARITHMETIC | flags.TF | flags.DF | flags.NT | flags.RF | 
 _VM86_WORDS: Final = 9
 
 
-@hypercall("iret")
-def iret(vcpu: Vcpu) -> int:
-    """Load EAX, EIP, CS, EFLAGS, and towards ring 3 ESP and SS, from the kernel's stack.
+@made_hypercall("iret")
+def make_iret(hypervisor: "Hypervisor") -> Handler:
+    """Make the handler of iret for a machine."""
+    window, u8 = hypervisor.cpu.window, hypervisor.ram.u8
+    u64, u32, write_eflags = window.u64, window.u32, flags.write_eflags
 
-    The upcall mask becomes the opposite of EFLAGS.IF. A frame that can't be read, or one for ring 0, crashes
-    the domain; selectors that the processor refuses are #GP in the new state (golden: behav32 iret-*).
-    """
-    domain = vcpu.domain
-    cpu = domain.hypervisor.cpu
-    u64, u32 = cpu.window.u64, cpu.window.u32
-    stack = u64[layout.RSP] & 0xFFFFFFFF
-    eax: int
-    try:
-        eax, eip, code, eflags = _FRAME.unpack(domain.memory.copy_from_guest(stack, _FRAME.size))
-        code &= 0xFFFF
-        if domain.vm_assist & 1 << VMASST_TYPE_architectural_iopl:
-            vcpu.iopl = eflags >> 12 & 3
-        live = eflags & _LOADED | flags.IF
-        if eflags & flags.VM:
-            _refuse_vm86(vcpu, stack, eflags)
-            return eax
-        ring = code & 3
-        if ring == 0:
-            domain.crash(f"iret to ring 0 (cs {code:04x})")
-            return eax
-        if ring == 1:
-            stack_selector = u32[(layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE) // 4]
-            stack += _FRAME.size
-        else:
-            raw = domain.memory.copy_from_guest(stack + _FRAME.size, _OUTER.size)
-            stack, stack_selector = _OUTER.unpack(raw)
-    except GuestFault as fault:
-        domain.crash(f"the frame of an iret is not readable at {fault.address:08x}")
-        return 0
-    u64[layout.EIP // 8], u64[layout.RSP] = eip, stack & 0xFFFFFFFF
-    flags.write_eflags(cpu.window, live)
-    domain.hypervisor.ram.u8[vcpu.info + 1] = 0 if eflags & flags.IF else 1
-    u64[layout.RAX] = eax
-    load_ring(vcpu, code, stack_selector & 0xFFFF)
-    if vcpu.nmi_masked:
-        vcpu.nmi_masked = False
-        if vcpu.nmi_pending:
-            domain.hypervisor.reschedule()
-    return u64[layout.RAX] & 0xFFFFFFFF
+    def iret(vcpu: Vcpu) -> int:
+        """Load EAX, EIP, CS, EFLAGS, and towards ring 3 ESP and SS, from the kernel's stack.
+
+        The upcall mask becomes the opposite of EFLAGS.IF. A frame that can't be read, or one for ring 0,
+        crashes the domain; selectors that the processor refuses are #GP in the new state (golden: behav32
+        iret-*).
+        """
+        domain = vcpu.domain
+        stack = u32[_ESP32]
+        try:
+            eax, eip, code, eflags = domain.memory.unpack(stack, _FRAME)
+            code &= 0xFFFF
+            if domain.vm_assist & _ARCHITECTURAL_IOPL:
+                vcpu.iopl = eflags >> 12 & 3
+            if eflags & flags.VM:
+                _refuse_vm86(vcpu, stack, eflags)
+                return eax
+            ring = code & 3
+            if ring == 0:
+                domain.crash(f"iret to ring 0 (cs {code:04x})")
+                return eax
+            if ring == 1:
+                stack, stack_selector = stack + _FRAME.size, u32[_SS_SELECTOR] & 0xFFFF
+            else:
+                stack, stack_selector = domain.memory.unpack(stack + _FRAME.size, _OUTER)
+        except GuestFault as fault:
+            domain.crash(f"the frame of an iret is not readable at {fault.address:08x}")
+            return 0
+        u64[_EIP], u64[layout.RSP] = eip, stack & 0xFFFFFFFF
+        write_eflags(window, eflags & _LOADED | flags.IF)
+        u8[vcpu.info + 1] = 0 if eflags & flags.IF else 1
+        u64[layout.RAX] = eax
+        load_ring(vcpu, code, stack_selector & 0xFFFF)
+        if vcpu.nmi_masked:
+            vcpu.nmi_masked = False
+            if vcpu.nmi_pending:
+                hypervisor.reschedule()
+        return u32[2 * layout.RAX]
+
+    return iret
 
 
 def _refuse_vm86(vcpu: Vcpu, stack: int, eflags: int) -> None:

@@ -1,16 +1,19 @@
 """Whole L1 tables: the references of all their entries, taken together or given back together.
 
-Most tables map frames that lie in a row, as the heap gives them out; that is seen at once, and counted
-for all of them together. Any other table is gone through entry by entry.
+Most tables are full, and of ordinary pages. A table is looked at as one number whose 512 digits are the
+entries, so that a few operations tell; then the counts of all its frames change in one loop, or in none if
+the frames lie in a row, as the heap gives them out. Any other table is gone through entry by entry.
 """
 
 import struct
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.xen import DOMID_IO
 from pvemu.hypervisor.pv.entry_rules import L1_DISALLOWED, PLAIN
-from pvemu.memory.frames import PGT_WRITABLE
-from pvemu.memory.page_tables import ACCESSED, DIRTY, FRAME_MASK_64, PRESENT, WRITABLE
+from pvemu.memory.frames import PGT_WRITABLE, Frames
+from pvemu.memory.page_tables import FRAME_MASK_64, PRESENT, WRITABLE
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -21,8 +24,73 @@ if TYPE_CHECKING:
 _TABLE: Final = struct.Struct("<512Q")
 _ENTRIES: Final = 512
 _EMPTY: Final = bytes(PAGE_SIZE)
-_IGNORED: Final = ~(ACCESSED | DIRTY)
 _LOOKED_AT: Final = L1_DISALLOWED | PLAIN | PRESENT
+
+#: Tables as numbers: each entry is 1; each entry is its own index.
+_ONES: Final = sum(1 << 64 * index for index in range(_ENTRIES))
+_INDEXES: Final = sum(index << 64 * index for index in range(_ENTRIES))
+_ALL_LOOKED_AT, _ALL_PLAIN, _ALL_FRAMES = (
+    each * _ONES for each in (_LOOKED_AT, PRESENT | WRITABLE, FRAME_MASK_64)
+)
+
+
+class _Row:
+    """Frames in a row, each mapped once in whatever order, and what is done to all of them at once."""
+
+    is_distinct: Final = True
+
+    def __init__(self, first: int) -> None:
+        self.highest = first + _ENTRIES - 1
+        self._run = slice(first, first + _ENTRIES)
+
+    def read(self, column: list[int]) -> Sequence[int]:
+        """The number of each frame."""
+        return column[self._run]
+
+    def count(self, frames: Frames, change: int) -> None:
+        """Count a general and a typed reference more, or less, on each. Mostly all have the same number."""
+        for column in (frames.count, frames.type_count):
+            numbers = column[self._run]
+            first = numbers[0]
+            alike = numbers.count(first) == _ENTRIES
+            column[self._run] = [first + change] * _ENTRIES if alike else [each + change for each in numbers]
+
+
+class _Scattered:
+    """The same for frames anywhere."""
+
+    def __init__(self, mfns: list[int]) -> None:
+        self._mfns = mfns
+        self.highest = max(mfns)
+        self.read: Callable[[list[int]], Sequence[int]] = itemgetter(*mfns)
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no frame is there twice."""
+        return len(set(self._mfns)) == _ENTRIES
+
+    def count(self, frames: Frames, change: int) -> None:
+        """Count both references, for each time that a frame is there."""
+        count, type_count = frames.count, frames.type_count
+        for mfn in self._mfns:
+            count[mfn] += change
+            type_count[mfn] += change
+
+
+def _plain_frames(raw: bytes) -> _Row | _Scattered | None:
+    """The frames that the entries of a table are for, if all are present, writable and plain."""
+    table = int.from_bytes(raw, "little")
+    if table & _ALL_LOOKED_AT != _ALL_PLAIN:
+        return None
+    table = table >> PAGE_SHIFT & _ALL_FRAMES
+    first = table & FRAME_MASK_64
+    if table == first * _ONES + _INDEXES:
+        return _Row(first)
+    mfns = memoryview(table.to_bytes(PAGE_SIZE, "little")).cast("Q").tolist()
+    # For the counts the order does not matter, and kernels give pages out from either end.
+    if max(mfns) - min(mfns) == _ENTRIES - 1 and len(set(mfns)) == _ENTRIES:
+        return _Row(min(mfns))
+    return _Scattered(mfns)
 
 
 class L1Tables:
@@ -37,43 +105,37 @@ class L1Tables:
         raw = self._read(mfn)
         if raw == _EMPTY:
             return 0
-        entries = _TABLE.unpack(raw)
-        frames, run = self._frames, self._run(entries)
-        if run is not None and (
-            frames.owner[run].count(domain.domid) == frames.type[run].count(PGT_WRITABLE) == _ENTRIES
-            and 0 not in frames.count[run]
+        plain, frames = _plain_frames(raw), self._frames
+        if (
+            plain is not None
+            and plain.highest < frames.number
+            and plain.read(frames.owner).count(domain.domid) == _ENTRIES
+            and plain.read(frames.type).count(PGT_WRITABLE) == _ENTRIES
+            and 0 not in plain.read(frames.count)
         ):
-            frames.count[run] = [count + 1 for count in frames.count[run]]
-            frames.type_count[run] = [count + 1 for count in frames.type_count[run]]
+            plain.count(frames, 1)
             return 0
-        return self._take_each(domain, mfn, entries)
+        return self._take_each(domain, mfn, _TABLE.unpack(raw))
 
     def give_back(self, mfn: int) -> None:
         """Give back the references that an L1 holds."""
         raw = self._read(mfn)
         if raw == _EMPTY:
             return
-        entries = _TABLE.unpack(raw)
-        frames, run = self._frames, self._run(entries)
-        if run is not None and DOMID_IO not in frames.owner[run] and min(frames.count[run]) > 1:
-            frames.count[run] = [count - 1 for count in frames.count[run]]
-            frames.type_count[run] = [count - 1 for count in frames.type_count[run]]
+        plain, frames = _plain_frames(raw), self._frames
+        if (
+            plain is not None
+            and plain.highest < frames.number
+            and plain.is_distinct
+            and DOMID_IO not in plain.read(frames.owner)
+            and 1 not in plain.read(frames.count)
+        ):
+            plain.count(frames, -1)
             return
-        self._give_each(entries)
+        self._give_each(_TABLE.unpack(raw))
 
     def _read(self, mfn: int) -> bytes:
-        return bytes(self._ram.u8[mfn << PAGE_SHIFT : (mfn + 1) << PAGE_SHIFT])
-
-    def _run(self, entries: tuple[int, ...]) -> slice | None:
-        """The frames that the entries map, if all are plain, writable, and for one frame after the other."""
-        first = entries[0] & _IGNORED
-        last = first + (_ENTRIES - 1 << PAGE_SHIFT)
-        if first & _LOOKED_AT != PRESENT | WRITABLE or entries[-1] & _IGNORED != last:
-            return None
-        if [entry & _IGNORED for entry in entries] != list(range(first, last + 1, PAGE_SIZE)):
-            return None
-        start = first >> PAGE_SHIFT & FRAME_MASK_64
-        return slice(start, start + _ENTRIES) if start + _ENTRIES <= self._frames.number else None
+        return self._ram.memory[mfn << PAGE_SHIFT : (mfn + 1) << PAGE_SHIFT]
 
     # The common case, an ordinary page of the domain's own, is written out in both loops: that halves them.
 

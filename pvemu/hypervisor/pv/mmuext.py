@@ -1,7 +1,7 @@
 """The mmuext_op hypercall: pinning, the base pointer, flushes, the LDT, and work on whole frames."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
@@ -27,7 +27,7 @@ from pvemu.abi.xen import (
     MMUEXT_UNMARK_SUPER,
     MMUEXT_UNPIN_TABLE,
 )
-from pvemu.hypervisor.continuation import PREEMPTED, check_batch, finish_batch, is_finishing, run_batch
+from pvemu.hypervisor.continuation import PREEMPTED, finish_batch, is_finishing, run_batch
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.ldt import set_ldt
 from pvemu.hypervisor.pv.mm import new_guest_cr3
@@ -45,7 +45,7 @@ _EINVAL, _EPERM, _EACCES, _ENOSYS, _EOPNOTSUPP = (
 )
 
 #: A command gets the vCPU, the domain whose frames are meant, and its two arguments.
-_Command = Callable[[Vcpu, "Domain", int, int], int]
+Command = Callable[[Vcpu, "Domain", int, int], int]
 
 
 @hypercall("mmuext_op")
@@ -53,7 +53,6 @@ def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreig
     """Carry out a batch of MMUEXT_* operations; how many were done goes to `done_pointer`."""
     if is_finishing(operations, count):
         return finish_batch(vcpu, (operations, count, done_pointer, foreign))
-    check_batch(vcpu, operations, count, _REQUEST.size)
     if not count & ~PREEMPTED and vcpu.domain.word == 4:
         return 0
     owner = page_owner(vcpu, foreign & 0xFFFF)
@@ -61,11 +60,27 @@ def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreig
         return _EINVAL
     if owner is not vcpu.domain and not vcpu.domain.privileged:
         return _EPERM
+    return run_operations(vcpu, owner, COMMANDS, (operations, count, done_pointer, foreign))
+
+
+def run_operations(
+    vcpu: Vcpu, owner: "Domain", commands: Mapping[int, Command], arguments: tuple[int, int, int, int]
+) -> int:
+    """Carry out the list of a call that may be made.
+
+    Args:
+        owner: whose frames are meant; commands: by MMUEXT_*.
+        arguments: of the hypercall.
+
+    Raises:
+        Continuation: time was up.
+    """
+    hypervisor = vcpu.domain.hypervisor
 
     def carry_out(raw: bytes) -> tuple[int, int]:
         done = 0
         for command, first, second in _REQUEST.iter_unpack(raw):
-            operation = _COMMANDS.get(command)
+            operation = commands.get(command)
             result = _ENOSYS if operation is None else operation(vcpu, owner, first, second)
             if result:
                 return done, result
@@ -74,18 +89,17 @@ def mmuext_op(vcpu: Vcpu, operations: int, count: int, done_pointer: int, foreig
                 break
         return done, 0
 
-    hypervisor = vcpu.domain.hypervisor
-    return run_batch(vcpu, (operations, count, done_pointer, foreign), _REQUEST.size, carry_out)
+    return run_batch(vcpu, arguments, _REQUEST.size, carry_out)
 
 
-def _own(carry_out: _Command) -> _Command:
+def _own(carry_out: Command) -> Command:
     """A command that is only for the caller's own tables: -EPERM for another's."""
     return lambda vcpu, owner, first, second: (
         carry_out(vcpu, owner, first, second) if owner is vcpu.domain else _EPERM
     )
 
 
-def _pin(kind: int) -> _Command:
+def _pin(kind: int) -> Command:
     def pin(_vcpu: Vcpu, owner: "Domain", mfn: int, _second: int) -> int:
         hypervisor = owner.hypervisor
         types, frames = hypervisor.page_types, hypervisor.frames
@@ -122,16 +136,20 @@ def _flush(vcpu: Vcpu, _owner: "Domain", _first: int, _second: int) -> int:
     return 0
 
 
-def _flush_multi(vcpu: Vcpu, owner: "Domain", first: int, mask_pointer: int) -> int:
-    """Flush on the vCPUs of a bitmap; one that can't be read is -EINVAL here."""
-    try:
-        vcpu.domain.memory.read_u32(mask_pointer)
-    except GuestFault:
-        return _EINVAL
-    return _flush(vcpu, owner, first, 0)
+def flush_multi(flush: Command) -> Command:
+    """A flush on the vCPUs of a bitmap; one that can't be read is -EINVAL here."""
+
+    def flush_these(vcpu: Vcpu, owner: "Domain", first: int, mask_pointer: int) -> int:
+        try:
+            vcpu.domain.memory.read_u32(mask_pointer)
+        except GuestFault:
+            return _EINVAL
+        return flush(vcpu, owner, first, 0)
+
+    return flush_these
 
 
-def _flush_cache(refusal: int) -> _Command:
+def _flush_cache(refusal: int) -> Command:
     """Caches are nothing here, but only a domain with devices may flush them."""
     return lambda vcpu, owner, first, second: 0 if vcpu.domain.privileged else refusal
 
@@ -169,11 +187,12 @@ def _pin_l4(_vcpu: Vcpu, owner: "Domain", _mfn: int, _second: int) -> int:
     return 0 if owner.vcpus else _EINVAL
 
 
-def _always(result: int) -> _Command:
+def always(result: int) -> Command:
+    """A command that does nothing."""
     return lambda vcpu, owner, first, second: result
 
 
-_COMMANDS: Final[dict[int, _Command]] = {
+COMMANDS: Final[dict[int, Command]] = {
     MMUEXT_PIN_L1_TABLE: _pin(PGT_L1),
     MMUEXT_PIN_L2_TABLE: _pin(PGT_L2),
     MMUEXT_PIN_L3_TABLE: _pin(PGT_L3),
@@ -182,16 +201,16 @@ _COMMANDS: Final[dict[int, _Command]] = {
     MMUEXT_NEW_BASEPTR: _own(_new_baseptr),
     MMUEXT_TLB_FLUSH_LOCAL: _own(_flush),
     MMUEXT_INVLPG_LOCAL: _own(_flush),
-    MMUEXT_TLB_FLUSH_MULTI: _own(_flush_multi),
-    MMUEXT_INVLPG_MULTI: _own(_flush_multi),
+    MMUEXT_TLB_FLUSH_MULTI: _own(flush_multi(_flush)),
+    MMUEXT_INVLPG_MULTI: _own(flush_multi(_flush)),
     MMUEXT_TLB_FLUSH_ALL: _own(_flush),
     MMUEXT_INVLPG_ALL: _own(_flush),
     MMUEXT_FLUSH_CACHE: _own(_flush_cache(_EACCES)),
     MMUEXT_SET_LDT: _own(_set_ldt),
-    MMUEXT_NEW_USER_BASEPTR: _always(_EINVAL),
+    MMUEXT_NEW_USER_BASEPTR: always(_EINVAL),
     MMUEXT_CLEAR_PAGE: _clear_page,
     MMUEXT_COPY_PAGE: _copy_page,
     MMUEXT_FLUSH_CACHE_GLOBAL: _own(_flush_cache(_EINVAL)),
-    MMUEXT_MARK_SUPER: _always(_EOPNOTSUPP),
-    MMUEXT_UNMARK_SUPER: _always(_EOPNOTSUPP),
+    MMUEXT_MARK_SUPER: always(_EOPNOTSUPP),
+    MMUEXT_UNMARK_SUPER: always(_EOPNOTSUPP),
 }
