@@ -3,25 +3,26 @@
 import traceback
 from collections.abc import Callable
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import SearchStrategy
 
-from pvemu.abi.errno import Errno
-from pvemu.abi.event_channel import EVTCHNOP_send
-from pvemu.hypervisor.event_ports import State
 from pvemu.testing import memory_steps
 from pvemu.testing.invariants import Invariants
 from pvemu.testing.program import Outcome, Program, Step
+from pvemu.testing.results import KNOWN_ERRORS, check_outcome
 from pvemu.testing.shrinking import shrink
 from pvemu.testing.stage import Stage, stage_for
-from pvemu.testing.strategies import FAMILIES, Quality, steps
+from pvemu.testing.store_witness import StoreWitness
+from pvemu.testing.strategies import FAMILIES, Quality, messages, steps
 
-#: What a hypercall may return that goes wrong.
-KNOWN_ERRORS = frozenset(-int(number) for number in Errno) - {-int(Errno.ERESTART)}
+__all__ = ["KNOWN_ERRORS", "XENSTORE", "HypercallMachine"]
+
+#: Stands among the families for what domains say to xenstored.
+XENSTORE: Final = "xenstore"
 
 
 class _Lazily:
@@ -49,6 +50,8 @@ def _memory_steps(families: tuple[str, ...], domains: int) -> SearchStrategy[Ste
 
 @cache
 def _steps_of_any(family: str, domains: int, quality: Quality, endings: bool) -> SearchStrategy[Step]:
+    if family == XENSTORE:
+        return st.one_of([messages(domain=domain, quality=quality) for domain in range(domains)])
     return st.one_of(
         [steps(family, domain=domain, quality=quality, endings=endings) for domain in range(domains)]
     )
@@ -67,7 +70,7 @@ class HypercallMachine(RuleBasedStateMachine):
 
     Attributes:
         domains: how many there are; privileged: there is one, and it is domain 0.
-        families: the hypercalls that are made.
+        families: the hypercalls that are made, and "xenstore" for messages to xenstored.
         quality: of what the domains say (strategies.Quality).
         endings: whether a domain may also block or shut itself down.
         checks_each_step: whether invariants are checked after each step, or only, and faster, at the end.
@@ -77,7 +80,7 @@ class HypercallMachine(RuleBasedStateMachine):
 
     domains: ClassVar[int] = 2
     privileged: ClassVar[bool] = False
-    families: ClassVar[tuple[str, ...]] = FAMILIES
+    families: ClassVar[tuple[str, ...]] = (*FAMILIES, XENSTORE)
     quality: ClassVar[Quality] = "mixed"
     endings: ClassVar[bool] = False
     checks_each_step: ClassVar[bool] = True
@@ -122,31 +125,12 @@ class HypercallMachine(RuleBasedStateMachine):
 
     def take_silently(self, step: Step) -> Outcome:
         """The same, without a word about the program when it fails."""
+        witness = None if step.message is None else StoreWitness(self.stage)
         outcome = self.stage.take(step)
-        self._check(outcome)
-        if outcome.result == 0 and step.call == "event_channel_op":
-            self._check_event(step)
+        check_outcome(self.stage, outcome)
+        if witness is not None:
+            witness.check(outcome)
         return outcome
-
-    def _check(self, outcome: Outcome) -> None:
-        result = outcome.result
-        assert result is None or result >= 0 or result in KNOWN_ERRORS, f"{outcome}: there is no such error"
-
-    def _check_event(self, step: Step) -> None:
-        """Whoever was rung has something pending."""
-        puppet = self.stage.puppets[step.domain]
-        command, pointer, *_ = step.words(puppet)
-        if command != EVTCHNOP_send or not puppet.is_alive:
-            return
-        port = puppet.domain.memory.read_u32(pointer)
-        channel = puppet.domain.channels[port]
-        rung, remote_port = puppet.domain, port
-        if channel.state is State.INTERDOMAIN:
-            rung, remote_port = self.stage.hypervisor.domains[channel.remote], channel.remote_port
-        elif channel.state is not State.IPI:
-            return
-        pending = not rung.vcpus or rung.events.is_pending(remote_port)
-        assert pending, f"{step!r}: nothing is pending on port {remote_port} of {rung}"
 
     def failed(self, step: Step | None = None) -> None:
         """Something has failed, perhaps in a step: where Hypothesis shows it, its source is shown."""
@@ -212,7 +196,7 @@ class HypercallMachine(RuleBasedStateMachine):
 
 
 def _rule_for(family: str) -> Callable[..., None]:
-    """The rule that makes one hypercall of the table."""
+    """The rule that makes one hypercall of the table, or a message."""
 
     def strategy(machine: HypercallMachine) -> SearchStrategy[Step]:
         return _steps_of_any(family, machine.domains, machine.quality, machine.endings)
@@ -221,11 +205,13 @@ def _rule_for(family: str) -> Callable[..., None]:
         self.take(step)
 
     make.__name__ = make.__qualname__ = family
-    make.__doc__ = f"A domain calls {family}."
+    make.__doc__ = (
+        "A domain says something to xenstored." if family == XENSTORE else f"A domain calls {family}."
+    )
     made: Callable[..., None] = rule(step=st.runner().flatmap(strategy))(make)
     return made
 
 
-_RULES = {family: _rule_for(family) for family in FAMILIES}
+_RULES = {family: _rule_for(family) for family in (*FAMILIES, XENSTORE)}
 for _family, _made in _RULES.items():
     setattr(HypercallMachine, _family, _made)

@@ -75,8 +75,9 @@ _MEANINGS: Final[Mapping[str, Choices]] = {
         (*_numbers(1, 2), *_named("DOMID_IO")),
         (*_named("DOMID_XEN", "DOMID_INVALID"), *_numbers(0xFFFF, 0x7FF0 | 1 << 16)),
     ),
+    # The first free port of a domain is 3.
     "port": Choices(
-        _numbers(3, 4, 5, 1, 2), _numbers(0, 6, 63, 64), (*_numbers(1023, 1024), *_HOSTILE_NUMBERS)
+        _numbers(3, 3, 3, 4, 4, 5, 1, 2), _numbers(0, 6, 63, 64), (*_numbers(1023, 1024), *_HOSTILE_NUMBERS)
     ),
     "reference": Choices(
         _numbers(8, 9, 10), _numbers(0, 1, 511), (*_numbers(512, 0x4000), *_HOSTILE_NUMBERS)

@@ -6,6 +6,7 @@ from typing import Final
 
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.vocabulary import structures
+from pvemu.testing.messages import Message
 from pvemu.testing.values import Number, Surroundings, Value
 
 #: Bytes of a guest's word: programs are for 32-bit guests.
@@ -84,6 +85,7 @@ class Step:
         call: the hypercall's name in the table, None for none.
         arguments: one for each argument of the table's row that is not left out.
         title: what the report calls it.
+        message: instead of a hypercall, what is said to xenstored.
     """
 
     domain: int
@@ -91,8 +93,11 @@ class Step:
     arguments: tuple[Value, ...] = ()
     records: tuple[Record, ...] = ()
     title: str = ""
+    message: Message | None = None
 
     def __repr__(self) -> str:
+        if self.message is not None:
+            return f"d{self.domain} xenstore({self.message!r})"
         what = self.title or self.call or "store"
         parts = [repr(argument) for argument in self.arguments] if self.call else []
         return f"d{self.domain} {what}({', '.join([*parts, *map(repr, self.records)])})"
@@ -116,12 +121,33 @@ class Step:
                         return record.area, record.offset + record.place(name)[0]
         return None
 
-    def lines(self, place: Surroundings) -> list[str]:
-        """It as source."""
+    def writing(self, place: Surroundings) -> list[str]:
+        """Its records, and arguments that have to be worked out, as source."""
         lines = [line for record in self.records for line in record.lines(place)]
+        return lines + self._calling(place)[0]
+
+    def calling(self, place: Surroundings) -> str:
+        """The hypercall as source."""
+        return f"hypercall {', '.join(self._calling(place)[1])}"
+
+    def lines(self, place: Surroundings) -> list[str]:
+        """It as source, with a line that keeps the result for the report."""
+        if self.message is not None:
+            return [*self.message.lines(place), f'did "{self.title}"']
+        lines = self.writing(place)
         if self.call is None:
             return lines
-        spelt = [self.call]
+        lines.append(self.calling(place))
+        telling = self.telling()
+        what = f'"{self.title or self.call}"'
+        lines.append(f"did {what}" if telling is None else f"did_and {what}, {telling[0]} + {telling[1]}")
+        return lines
+
+    def _calling(self, place: Surroundings) -> tuple[list[str], list[str]]:
+        """What is to be worked out before the hypercall, and its operands after its name."""
+        if self.call is None:
+            return [], []
+        lines, spelt = list[str](), [self.call]
         for number, (argument, value) in enumerate(
             zip(BY_NAME[self.call].signature(WORD), self.arguments, strict=False)
         ):
@@ -132,11 +158,7 @@ class Step:
                 lines += value.store(cell, 8 if wide else 4, place)
                 operand = f"[{cell}]"
             spelt.append(operand)
-        lines.append(f"hypercall {', '.join(spelt)}")
-        telling = self.telling()
-        what = f'"{self.title or self.call}"'
-        lines.append(f"did {what}" if telling is None else f"did_and {what}, {telling[0]} + {telling[1]}")
-        return lines
+        return lines, spelt
 
 
 @dataclass(frozen=True)

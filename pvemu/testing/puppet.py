@@ -12,6 +12,7 @@ from pvemu.hypervisor.scheduler import TIME_SLICE
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
 from pvemu.testing.program import Outcome, Record, Step
+from pvemu.testing.store_end import StoreEnd
 
 #: More continuations than any hypercall needs.
 MOST_CONTINUATIONS: Final = 20_000
@@ -63,6 +64,7 @@ class Puppet:
     Attributes:
         number: its place in its company, which is all puppets of a stage, counted from 0.
         domain: the domain; its domid is `domid`.
+        store: its end of the xenstore ring.
         has_lost_its_memory: its tables no longer show it the pages from which it asks.
     """
 
@@ -85,6 +87,7 @@ class Puppet:
             "xenstore ring": self.read("store_frame_number"),
         }
         vcpu = domain.vcpus[0]
+        self.store = StoreEnd(self)
         self._hypervisors = (hypervisor.gdt_frame, hypervisor.zero_frame, vcpu.monitor, vcpu.descriptor_l1)
 
     def __repr__(self) -> str:
@@ -181,6 +184,8 @@ class Puppet:
         if not self.is_alive:
             return Outcome(step, None)
         try:
+            if step.message is not None:
+                return Outcome(step, self.store.say(step.message))
             for record in step.records:
                 self.write(record)
             if step.call is None:

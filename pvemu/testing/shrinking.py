@@ -22,7 +22,7 @@ def shrink(program: Program, fails: Callable[[Program], bool], *, most_runs: int
     if not search.fails(program):
         return program
     program = search.leave_out(program)
-    program = search.settle(program, _plainer_steps)
+    program = search.settle(program, plainer_steps)
     return search.leave_out(program)
 
 
@@ -64,7 +64,7 @@ class _Search:
         return program
 
 
-def _plainer_steps(step: Step) -> Iterator[Step]:
+def plainer_steps(step: Step) -> Iterator[Step]:
     """A step with one thing less: a record, a field, or an argument that is not 0."""
     for number in range(len(step.records)):
         yield replace(step, records=step.records[:number] + step.records[number + 1 :])

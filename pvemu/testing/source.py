@@ -1,9 +1,9 @@
 """Programs as guestkit source: one guest for each domain, for `pvemu run`, `guestkit build` and real Xen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from pvemu.testing.program import Program
+from pvemu.testing.program import Program, Step
 from pvemu.testing.values import Surroundings
 
 #: MiB of a guest that runs a program.
@@ -36,16 +36,35 @@ def puppet_source() -> str:
     return _HEAD.format(name="puppet") + _PUPPET
 
 
-def source(program: Program, domain: int, place: Surroundings) -> str:
-    """The guest that takes a domain's steps, each at its time when other domains take some, too."""
-    parts = [_HEAD.format(name=f"steps of d{domain}")]
+def source(
+    program: Program,
+    domain: int,
+    place: Surroundings,
+    *,
+    more: Callable[[Step], Sequence[str]] = lambda step: (),
+    opening: tuple[str, str] | None = None,
+) -> str:
+    """The guest that takes a domain's steps, each at its time when other domains take some, too.
+
+    Args:
+        more: lines behind those of a step.
+        opening: an include, and what is called first, for those lines.
+    """
+    head = _HEAD.format(name=f"steps of d{domain}")
+    if any(step.message is not None for _, step in program.of_domain(domain)):
+        head = head.replace("steps.gk", "store_steps.gk", 1)
+    parts = [head if opening is None else _with_opening(head, *opening)]
     for number, step in program.of_domain(domain):
         lines = [f"wait_for {number}"] if program.domains > 1 else []
-        lines += step.lines(place)
+        lines += [*step.lines(place), *more(step)]
         parts += [f"; {number}: {step!r}\n", *(f"        {line}\n" for line in lines)]
     if program.domains > 1:
         parts.append(f"        wait_for {len(program.steps)}    ; the others may still need this one\n")
     return "".join([*parts, _END])
+
+
+def _with_opening(head: str, include: str, call: str) -> str:
+    return head.replace("\n\nsection", f"\n{include}\n\nsection", 1) + f"        {call}\n"
 
 
 def commands(program: Program, machine_memory: int, *, privileged: bool) -> str:

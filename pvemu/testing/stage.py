@@ -34,6 +34,7 @@ class Stage:
         privileged: the one guest is domain 0, alone on the machine; else Python is domain 0, with xenstore
             and consoles, and the guests are domains 1 and up.
         window, clock: the form of the engine.
+        kernel: the guests' source, where they are not to be those that only wait.
 
     Attributes:
         machine, hypervisor: what there is; puppets: the domains.
@@ -46,9 +47,10 @@ class Stage:
         privileged: bool = False,
         window: WindowKind = "live",
         clock: ClockKind = "auto",
+        kernel: str | None = None,
     ) -> None:
         assert domains == 1 or not privileged, "domain 0 is alone on its machine"
-        image = assemble(puppet_source())
+        image = assemble(kernel or puppet_source())
         memory = OVERHEAD + domains * GUEST_MEMORY + _SPARE_MEMORY
         self.machine_memory = memory + memory % 2
         self.privileged = privileged

@@ -23,6 +23,10 @@ class Surroundings(Protocol):
         """The virtual address of a label of steps.gk; raises LookupError."""
 
     @property
+    def domid(self) -> int:
+        """Its own domid."""
+
+    @property
     def peer_domid(self) -> int:
         """The domid of the next domain."""
 

@@ -12,7 +12,9 @@ from guestkit import AssemblyError
 from pvemu import __version__
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.verbs.bench import bench
+from pvemu.toolstack.verbs.differential import differential
 from pvemu.toolstack.verbs.doctor import doctor
+from pvemu.toolstack.verbs.fuzz import fuzz
 from pvemu.toolstack.verbs.hypercalls import hypercalls
 from pvemu.toolstack.verbs.run import run
 
@@ -23,7 +25,7 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 
 app = App(name="pvemu", help="Xen's architecture in one process.", version=f"pvemu {__version__}")
-for verb in (run, bench, doctor, hypercalls):
+for verb in (run, bench, fuzz, differential, doctor, hypercalls):
     app.command(verb)
 
 

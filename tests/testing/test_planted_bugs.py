@@ -80,13 +80,17 @@ def lose_an_upcall(monkeypatch: pytest.MonkeyPatch) -> None:
 def copy_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Xen writes for a guest goes wherever the guest's pointer leads."""
 
-    def write_page(self: GuestMemory, address: int) -> int:
+    sound = GuestMemory._translate
+
+    def translate(self: GuestMemory, address: int, right: int) -> int:
+        if right != WRITABLE:
+            return sound(self, address, right)
         found = None if self._root is None else walk(self._ram, self._form, self._root, address)
         if found is None or found.address >= self._ram.size:
             raise GuestFault(address)
         return found.address & ~0xFFF
 
-    monkeypatch.setattr(GuestMemory, "_write_page", write_page)
+    monkeypatch.setattr(GuestMemory, "_translate", translate)
 
 
 @pytest.fixture
