@@ -16,6 +16,9 @@ from pvemu.cpu.mode import CR0_ET, CR0_PE, derive_engine_flags
 from pvemu.cpu.processor import ClockKind, Processor
 from pvemu.cpu.segments import Descriptor
 from pvemu.memory.ram import Ram
+from pvemu.services.block.disk import DiskSpec, open_image
+from pvemu.services.device_model import ata_channel
+from pvemu.services.device_model.ata_channel import AtaChannel
 
 _FLAT_CODE: Final = 0x00CF9B000000FFFF
 _FLAT_DATA: Final = 0x00CF93000000FFFF
@@ -26,6 +29,12 @@ _POWER_REGISTER: Final = 0xB004
 #: Ports without a device read as ones; the serial port is always ready.
 _SERIAL_STATUS: Final = 0x3FD
 _SERIAL_READY: Final = 0x60
+_DISK_PORTS: Final = frozenset(
+    {
+        *range(ata_channel.PRIMARY.first, ata_channel.PRIMARY.first + ata_channel.PORTS),
+        ata_channel.PRIMARY.control,
+    }
+)
 _CR2: Final = layout.CR // 8 + 2
 _EFLAGS_OF_GATE: Final = flags.IF | flags.TF | flags.RF
 
@@ -42,13 +51,18 @@ class BareMachine:
         image: a guest for HVM, linked at its physical addresses.
         memory: in MiB.
         clock: which clock counts.
+        disk: behind the ports of the primary ATA channel.
     """
 
-    def __init__(self, image: Image, *, memory: int, clock: ClockKind = "auto") -> None:
+    def __init__(
+        self, image: Image, *, memory: int, clock: ClockKind = "auto", disk: DiskSpec | None = None
+    ) -> None:
         self._ram = Ram(memory << 20)
         self.cpu = Processor(self._ram.host_address, self._ram.size, clock=clock)
         for segment in image.segments:
             self._ram.u8[segment.address : segment.address + len(segment.data)] = segment.data
+        self._medium = None if disk is None else open_image(disk)
+        self._disk = AtaChannel(ata_channel.PRIMARY, lambda high: None, (self._medium, None), ("0", ""))
         self.cpu.port_in, self.cpu.port_out = self._port_in, self._port_out
         self.cpu.use_exits(
             [self._delivery(number) for number in range(_VECTORS)]
@@ -59,6 +73,8 @@ class BareMachine:
     def close(self) -> None:
         """Give the engine back."""
         self.cpu.close()
+        if self._medium is not None:
+            self._medium.close()
 
     @property
     def instructions(self) -> int:
@@ -132,9 +148,13 @@ class BareMachine:
         raise AssertionError("the bare processor has an exit")
 
     def _port_in(self, port: int, size: int) -> int:
+        if port in _DISK_PORTS:
+            return self._disk.read(port, size)
         return _SERIAL_READY if port == _SERIAL_STATUS else (1 << 8 * size) - 1
 
     def _port_out(self, port: int, size: int, value: int) -> bool:
-        if port == _POWER_REGISTER:
+        if port in _DISK_PORTS:
+            self._disk.write(port, size, value)
+        elif port == _POWER_REGISTER:
             self.cpu.stop()
         return True

@@ -1,6 +1,7 @@
-"""Two runs beside each other: what must be the same and is not, and how the times have moved."""
+"""Two runs beside each other: what must be the same and is not, and how far the times have moved."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from rich.table import Table
 
@@ -8,6 +9,8 @@ from benchmarks.results import Cell, Results
 from benchmarks.tables import per_operation, show_ratio, title_of
 
 _NATIVE = "native"
+#: Ratios of two runs on one quiet computer are that close to each other.
+CLOSE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Movement:
     first: str
     second: str
     change: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the ratios are within 10 % of each other."""
+        return max(self.change, 1 / self.change) <= 1 + CLOSE
 
 
 def differences(first: Results, second: Results) -> list[Difference]:
@@ -77,12 +85,16 @@ def difference_table(found: list[Difference]) -> Table:
 def movement_table(found: list[Movement]) -> Table:
     """The ratios of both runs."""
     table = Table(
-        "operation", "route", "first", "second", "change", title="host time as a multiple of native's"
+        *("operation", "route", "first", "second", "change", f"within {CLOSE:.0%}"),
+        title="host time as a multiple of native's",
     )
     for each in found:
         table.add_row(
-            title_of(each.operation), each.route, each.first, each.second, f"{each.change - 1:+.1%}"
+            *(title_of(each.operation), each.route, each.first, each.second),
+            *(f"{each.change - 1:+.1%}", "yes" if each.is_close else "NO"),
         )
+    close = sum(each.is_close for each in found)
+    table.caption = f"{close} of {len(found)} ratios are within {CLOSE:.0%} of each other"
     return table
 
 

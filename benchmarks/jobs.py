@@ -60,11 +60,16 @@ class Job:
     @property
     def per_sample(self) -> int:
         """How many operations a sample is."""
-        return self.operation.count * self.operation.routes[self.route]
+        return self.count * self.operation.routes[self.route]
+
+    @property
+    def count(self) -> int:
+        """How often a sample runs the body of the loop."""
+        return self.operation.counts.get(self.route, self.operation.count)
 
     def image(self, **more: int) -> Image:
         """The guest, with more constants."""
-        own = {"ROUNDS": self.rounds, "COUNT": self.operation.count}
+        own = {"ROUNDS": self.rounds, "COUNT": self.count}
         constants = defines(self.route) | own | self.operation.defines | more
         target = SETTINGS[self.route].target
         return _assembled(self.operation.source, target, tuple(sorted(constants.items())))
@@ -79,21 +84,19 @@ class Job:
         operation, setting = self.operation, SETTINGS[self.route]
         image = self.image()
         machine: Running
-        if setting.paging is None:
-            machine = BareMachine(image, memory=operation.memory, clock=clock)
-            try:
-                yield machine
-            finally:
-                machine.close()
-            return
         with tempfile.TemporaryDirectory() as folder:
             disks = (_disk(Path(folder), operation.disk),) if operation.disk else ()
-            configs = [
-                GuestConfig(image.elf, "benchmark", operation.memory, paging=setting.paging, disks=disks)
-            ]
-            if operation.peer is not None:
-                configs = [*self._peers(operation.peer), *configs]
-            machine = GuestMachine(configs, str(self), clock)
+            if setting.paging is None:
+                machine = BareMachine(
+                    image, memory=operation.memory, clock=clock, disk=disks[0].spec if disks else None
+                )
+            else:
+                configs = [
+                    GuestConfig(image.elf, "benchmark", operation.memory, paging=setting.paging, disks=disks)
+                ]
+                if operation.peer is not None:
+                    configs = [*self._peers(operation.peer), *configs]
+                machine = GuestMachine(configs, str(self), clock)
             try:
                 yield machine
             finally:
@@ -137,7 +140,7 @@ class GuestMachine:
     def on_interrupt(self, vector: int, action: Callable[[], None]) -> None:
         """Call `action` at a software interrupt, in place of whoever would get it."""
         domain = self.machine.guests[-1].domain
-        (domain.hvm_state.exits if domain.is_hvm else domain.exits)[vector] = action
+        (domain.hvm.exits if domain.is_hvm else domain.exits)[vector] = action
 
     def run(self) -> None:
         """Run until the guests power off."""
@@ -148,10 +151,11 @@ class GuestMachine:
 
 
 def _disk(folder: Path, mebibytes: int) -> DiskRequest:
+    """An empty disk, which an HVM guest finds both behind ports and on a ring."""
     image = folder / "disk"
     with image.open("wb") as file:
         file.truncate(mebibytes << 20)
-    return DiskRequest(DiskSpec(str(image), "xvda", writable=False))
+    return DiskRequest(DiskSpec(str(image), "xvda"))
 
 
 @cache

@@ -15,7 +15,6 @@ WORK: Final = Operation(
     "a unit of work: fork, 16 copied pages, 16 switches, a line",
     "work.gk",
     dict.fromkeys((Route.NATIVE, Route.PAGE, Route.BATCH_128, Route.SHADOW, Route.NESTED), 1),
-    {},
     2,
     memory=32,
 )

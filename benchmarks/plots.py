@@ -9,6 +9,7 @@ from typing import Any, Final
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.results import Cell, Results
 from benchmarks.routes import Route
@@ -32,6 +33,10 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     Route.PVHVM.value: ("#e377c2", "h"),
 }
 _WIDTH: Final = 9.0
+#: Space above and below a curve, as a factor: noise shall not look like a trend.
+_MARGIN: Final = 4
+#: How much of the distance of two rows the marks of one of them take.
+_ROW: Final = 0.7
 _SETTINGS: Final = {"svg.hashsalt": "pvemu", "font.size": 9, "svg.fonttype": "path"}
 #: Parts of a macro-guest's time that are shown by name; the smaller ones are one.
 _PARTS: Final = 8
@@ -79,19 +84,22 @@ def _exits(cell: Cell) -> float:
 def _ladder(results: Results, name: str, title: str, unit: str, value: Callable[[Cell], float]) -> Drawing:
     """A row for each operation, a mark for each route, on a logarithmic scale."""
     operations = list(dict.fromkeys(cell.operation for cell in results.cells))
-    figure = Figure(figsize=(_WIDTH, 1.4 + 0.36 * len(operations)), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 1.4 + 0.5 * len(operations)), layout="constrained")
     axes = figure.add_subplot()
-    for route, (colour, mark) in _LOOKS.items():
+    for number, (route, (colour, mark)) in enumerate(_LOOKS.items()):
+        # One below the other, so that routes that cost the same don't hide each other.
+        below = (number / (len(_LOOKS) - 1) - 0.5) * _ROW
         cells = [cell for cell in results.cells if cell.route == route and cell.counts is not None]
         if cells:
             axes.scatter(
                 [value(cell) for cell in cells],
-                [operations.index(cell.operation) for cell in cells],
+                [operations.index(cell.operation) + below for cell in cells],
                 c=colour,
                 marker=mark,
-                s=70,
+                s=45,
                 label=route,
                 zorder=3,
+                clip_on=False,
             )
     if name == "exits":
         axes.set_xscale("symlog", linthresh=0.02)
@@ -99,9 +107,11 @@ def _ladder(results: Results, name: str, title: str, unit: str, value: Callable[
     else:
         axes.set_xscale("log")
     axes.set_yticks(range(len(operations)), [title_of(operation) for operation in operations])
-    axes.invert_yaxis()
+    axes.set_ylim(len(operations) - 0.5, -0.5)
     axes.set_xlabel(unit)
-    axes.grid(True, alpha=0.3)
+    axes.grid(True, axis="x", alpha=0.3)
+    for row in range(1, len(operations)):
+        axes.axhline(row - 0.5, color="#cccccc", linewidth=0.5)
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return _finish(figure, name, title)
@@ -141,7 +151,10 @@ def _shares(cells: Sequence[Cell]) -> Drawing:
 
 
 def _curves(results: Results) -> Drawing:
-    """A small plot for each curve, both axes logarithmic: a flat line is a cost that stays the same."""
+    """A small plot for each curve, both axes logarithmic, with a line for a cost in proportion to the size.
+
+    What one piece of many costs then stays the same, and what a thing of the size costs grows with it.
+    """
     curves = [curve for curve in CURVES if any(point.curve == curve.name for point in results.curves)]
     rows = -(-len(curves) // 2)
     title = "when there is more and more of it"
@@ -154,12 +167,19 @@ def _curves(results: Results) -> Drawing:
         spreads = [spread(point.samples) for point in points]
         sizes = [point.size for point in points]
         middles = [each.middle / 1e3 for each in spreads]
-        axes.plot(sizes, middles, marker="o", color="#1f5fb4")
+        begin = 0 if curve.builds else middles.index(max(middles[:2]))  # one domain has nothing to switch
+        line = [middles[begin] * (size / sizes[begin] if curve.builds else 1) for size in sizes]
+        axes.plot(sizes, line, linestyle="--", color="#888888", label="in proportion")
+        axes.plot(sizes, middles, marker="o", color="#1f5fb4", label="measured")
         axes.fill_between(
             sizes, [each.low / 1e3 for each in spreads], [each.high / 1e3 for each in spreads], alpha=0.2
         )
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.set_ylim(min(*middles, *line) / _MARGIN, max(*middles, *line) * _MARGIN)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend(fontsize=7, frameon=False)
         axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=7)
         axes.set_title(curve.title, fontsize=9)
         axes.set_xlabel(curve.axis)

@@ -30,8 +30,8 @@ class Cell:
     Attributes:
         absent: why there is no such way; then there are no figures.
         counts: exact figures of one sample.
-        samples: nanoseconds of the host for one operation. Those of the same index, of all routes of an
-            operation, were taken one after the other.
+        samples: nanoseconds of the host's processor for one operation. Those of the same index, of all routes
+            of an operation, were taken one after the other.
         shares: where the time of a macro-guest goes.
     """
 

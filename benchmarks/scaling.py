@@ -10,7 +10,7 @@ from benchmarks.jobs import Job
 from benchmarks.ladder import Operation
 from benchmarks.results import Point
 from benchmarks.routes import Route
-from benchmarks.timing import sample
+from benchmarks.timing import no_garbage_collection, sample
 from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Machine
@@ -30,6 +30,7 @@ class Curve:
         all_sizes: the x axis; few: its points in a quick run.
         operation: the guest's, by size; route: by which it does it.
         builds: what is measured is how the guest's domain is built.
+        by_exits: a piece of work is one exit, whoever makes it; else it is one of the operation's.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Curve:
     operation: Callable[[int], Operation]
     route: Route = Route.PAGE
     builds: bool = False
+    by_exits: bool = False
 
     def sizes(self, quick: bool) -> tuple[int, ...]:
         """The points to measure."""
@@ -53,20 +55,19 @@ def _batch(size: int) -> Operation:
         "",
         "thousand_entries.gk",
         {Route.BATCH_8: 1024},
-        {},
         1,
-        {"BATCH": size},
+        defines={"BATCH": size},
         memory=32,
     )
 
 
 def _ports(size: int) -> Operation:
-    return Operation(f"{size} ports", "", "many_ports.gk", {Route.PAGE: 1}, {}, 200, {"PORTS": size})
+    return Operation(f"{size} ports", "", "many_ports.gk", {Route.PAGE: 1}, 200, defines={"PORTS": size})
 
 
 def _grants(size: int) -> Operation:
     return Operation(
-        f"{size} grants", "", "own_grants.gk", {Route.PAGE: size}, {}, 2, {"BATCH": size}, memory=32
+        f"{size} grants", "", "own_grants.gk", {Route.PAGE: size}, 2, defines={"BATCH": size}, memory=32
     )
 
 
@@ -76,7 +77,6 @@ def _domains(size: int) -> Operation:
         "",
         "yield.gk",
         {Route.PAGE: size},
-        {},
         max(256 // size, 4),
         memory=4,
         peer="yield_peer.gk" if size > 1 else None,
@@ -85,7 +85,7 @@ def _domains(size: int) -> Operation:
 
 
 def _memory(size: int) -> Operation:
-    return Operation(f"{size} MiB", "", "nothing.gk", {Route.PAGE: 1}, {}, 1, memory=size)
+    return Operation(f"{size} MiB", "", "nothing.gk", {Route.PAGE: 1}, 1, memory=size)
 
 
 CURVES: Final = (
@@ -107,6 +107,7 @@ CURVES: Final = (
         (1, 2, 4, 8, 16, 32, 64, 128, 256),
         (1, 4, 16, 64),
         _domains,
+        by_exits=True,
     ),
     Curve(
         "memory",
@@ -148,18 +149,14 @@ def measure_point(curve: Curve, size: int) -> Point:
         return Point(curve.name, size, 1, 0, 0, times)
     counts = count(job)
     times = [sample(job) for _ in range(_REPETITIONS)]
-    return Point(
-        curve.name,
-        size,
-        counts.operations,
-        counts.exits,
-        counts.instructions,
-        times,
-    )
+    pieces = counts.exits if curve.by_exits else counts.operations
+    times = [nanoseconds * counts.operations / pieces for nanoseconds in times]
+    return Point(curve.name, size, pieces, counts.exits, counts.instructions, times)
 
 
 def _building(image: bytes, mebibytes: int) -> float:
     config = GuestConfig(image, memory=mebibytes, paging=Paging.DIRECT)
-    begin = time.perf_counter_ns()
-    with Machine([config], machine_memory=mebibytes + 64):
-        return time.perf_counter_ns() - begin
+    with no_garbage_collection():
+        begin = time.thread_time_ns()
+        with Machine([config], machine_memory=mebibytes + 64):
+            return time.thread_time_ns() - begin

@@ -31,14 +31,14 @@ class Settings:
 
     quick: bool = False
     seed: int = 0
-    repetitions: int = 11
-    rounds: int = 5
+    repetitions: int = 15
+    rounds: int = 8
     curves: bool = True
 
     @classmethod
     def quickly(cls, seed: int = 0, *, curves: bool = True) -> "Settings":
         """What a person waits for."""
-        return cls(True, seed, repetitions=3, rounds=2, curves=curves)
+        return cls(True, seed, repetitions=5, rounds=4, curves=curves)
 
 
 class Listener(Protocol):
@@ -95,7 +95,7 @@ def measure(names: Sequence[str], settings: Settings, listener: Listener) -> Res
 
 
 def _measure_operation(operation: Operation, settings: Settings, listener: Listener) -> list[Cell]:
-    jobs = [Job(operation, route, settings.rounds + 1) for route in operation.routes]
+    jobs = [Job(operation, route, settings.rounds * operation.rounds + 1) for route in operation.routes]
     counted = {}
     for job in jobs:
         listener.step(str(job))

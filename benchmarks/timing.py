@@ -1,8 +1,13 @@
-"""What is not exact about a cell: the host's time, taken in turns so that a busy moment hits all alike."""
+"""What is not exact about a cell: the host's time, taken in turns so that a busy moment hits all alike.
 
+It is the time that the host's processor spends on it, so that what else runs there does not count.
+"""
+
+import gc
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -14,14 +19,30 @@ Progress = Callable[[Job], None]
 
 
 def sample(job: Job) -> float:
-    """Nanoseconds of one operation: the median of the samples of one run, but for that which warms up."""
+    """Nanoseconds of one operation: the best of the samples of one run, but for that which warms up.
+
+    The best, because whatever disturbs a sample makes it longer: caches that another process has filled, or a
+    slower clock.
+    """
     times: list[int] = []
-    clock = time.perf_counter_ns
-    with job.running() as running:
+    clock = time.thread_time_ns
+    with job.running() as running, no_garbage_collection():
         running.on_interrupt(MARK, lambda: times.append(clock()))
         running.run()
     spans = [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)]
-    return median(spans[1:]) / job.per_sample
+    return min(spans[1:]) / job.per_sample
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Python's search for cycles would come in the middle of a sample, and cost what the heap is large."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def sample_in_turns(
