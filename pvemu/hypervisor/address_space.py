@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 #: then the LDT.
 GDT_VIRTUAL: Final = 0xFFFF_8200_0000_0000
 LDT_VIRTUAL: Final = GDT_VIRTUAL + (16 << PAGE_SHIFT)
-DESCRIPTOR_AREA_END: Final = LDT_VIRTUAL + (16 << PAGE_SHIFT)
 _L4_SLOT: Final = 260
 #: First entry of the LDT's pages in the L1 of the descriptor area.
 LDT_L1_INDEX: Final = 16
@@ -68,7 +67,6 @@ class MachineToPhysical:
         end = start + (pages << _LARGE_PAGE_SHIFT)
         ram.u8[start:end] = b"\xff" * (end - start)
         self._entries = ram.u32[start >> 2 : end >> 2]
-        self.max_mfn = ram.frames - 1
 
     def get(self, mfn: int) -> int:
         """The pfn of a machine frame; 0xffffffff when it has none."""

@@ -52,7 +52,7 @@ def update_time(vcpu: Vcpu, now: int) -> None:
     ram = vcpu.domain.hypervisor.ram
     at = vcpu.info + _TIME
     version = ram.u32[at >> 2]
-    cycle = vcpu.hvm_state.tsc_at(now) if vcpu.domain.is_hvm else now
+    cycle = vcpu.hvm.tsc_at(now) if vcpu.domain.is_hvm else now
     _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, cycle, now, _MULTIPLIER, _SHIFT, 0)
     # An odd one, which only the guest can have written, is made even.
     ram.u32[at >> 2] = ((version | 1) + 1 if version & 1 else version + 2) & 0xFFFFFFFF

@@ -20,7 +20,7 @@ def mark_events_pending(vcpu: "Vcpu") -> None:
     if not u8[vcpu.info]:
         u8[vcpu.info] = 1
         if domain.is_hvm:
-            domain.hvm_state.upcalls.tell(vcpu)
+            domain.hvm.upcalls.tell(vcpu)
         else:
             domain.hypervisor.wake(vcpu)
 

@@ -62,10 +62,10 @@ class Vcpu:
         credit, is_queued, has_yielded: the scheduler's.
         pinned_override: domain 0 has pinned it (SCHEDOP_pin_override).
         pause_count: how often it alone is paused.
-        hvm_state: what only the vCPUs of HVM guests have; the others lack the attribute.
+        hvm: what only the vCPUs of HVM guests have; the others lack the attribute.
     """
 
-    hvm_state: "HvmVcpu"
+    hvm: "HvmVcpu"
 
     def __init__(self, domain: "Domain", vcpu_id: int) -> None:
         self.domain = domain

@@ -43,11 +43,6 @@ class BackRing:
         self._responded = self._pushed = self._consumed = self._counters[_RSP_PROD]
         self._check()
 
-    @property
-    def consumed(self) -> int:
-        """The counter of the next request that will be taken."""
-        return self._consumed
-
     def waiting(self) -> int:
         """How many requests are there to take.
 

@@ -3,7 +3,9 @@
 import json
 import shlex
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from small import results
@@ -68,6 +70,65 @@ def test_a_report_is_made_of_a_file_without_measuring(tmp_path: Path) -> None:
     assert sorted(path.name for path in figures.iterdir()) == sorted(
         f"{name}.{kind}" for name in ("curves", "exits", "times", "work") for kind in ("png", "svg")
     )
+
+
+class _Document(HTMLParser):
+    """Notes what opens and closes, what is named, and what is referred to by name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.references: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.names.append(value or "")
+            elif value and name in ("href", "xlink:href", "clip-path"):
+                self.references.add(value.removeprefix("url(").strip("#)"))
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag != "meta":
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_report_is_one_whole_document_in_which_every_name_is_known_and_unique() -> None:
+    pytest.importorskip("matplotlib", reason="plots need the extra pvemu[bench]")
+    from benchmarks.plots import draw_all
+    from benchmarks.report import html_report
+
+    found = results()
+    document = _Document(html_report(found, draw_all(found)))
+    assert document.open == []
+    assert len(document.names) == len(set(document.names)) > 50
+    assert document.references and document.references <= set(document.names)
+    assert "<a processor>" in document.texts
+
+
+def test_every_drawing_is_an_svg_and_a_png_with_what_it_is_about() -> None:
+    pytest.importorskip("matplotlib", reason="plots need the extra pvemu[bench]")
+    from benchmarks.plots import draw_all
+
+    drawings = draw_all(results())
+    assert [drawing.name for drawing in drawings] == ["times", "exits", "work", "curves"]
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing.svg)
+        assert root.tag.endswith("}svg")
+        assert sum(1 for _ in root.iter("{http://www.w3.org/2000/svg}path")) > 10
+        assert drawing.png.startswith(b"\x89PNG")
 
 
 def test_the_same_file_makes_the_same_plots(tmp_path: Path) -> None:

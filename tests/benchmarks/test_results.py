@@ -73,6 +73,13 @@ def test_the_same_counts_do_not_differ_however_long_they_took() -> None:
     assert [each.change for each in movements(results(), results(slower=3))] == [pytest.approx(3)]
 
 
+@pytest.mark.parametrize(
+    ("slower", "is_close"), [(1.0, True), (1.09, True), (0.92, True), (1.12, False), (0.9, False)]
+)
+def test_a_ratio_that_has_moved_by_more_than_a_tenth_is_said_to_have(slower: float, is_close: bool) -> None:
+    assert [each.is_close for each in movements(results(), results(slower=slower))] == [is_close]
+
+
 def test_one_exit_more_is_a_difference() -> None:
     found = differences(results(), results(exits=3))
     assert {(each.operation, each.route, each.figure) for each in found} == {
@@ -87,7 +94,8 @@ def test_the_command_says_by_its_status_whether_counts_differ(
     for name, exits in (("a", 2), ("b", 2), ("c", 3)):
         (tmp_path / name).write_text(results(exits=exits).to_json())
     assert main(["bench", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-    assert "are the same in both" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "are the same in both" in shown and "1 of 1 ratios are within 10%" in shown
     assert main(["bench", "--compare", str(tmp_path / "a"), str(tmp_path / "c")]) == 1
     assert "exact figures that differ" in capsys.readouterr().out
 

@@ -1,6 +1,6 @@
 """The xenstore service as the toolstack sees it: domains that come and go, local clients, sockets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pvemu.abi.errors import PvemuError
@@ -11,6 +11,7 @@ from pvemu.services.xenstore.errors import XenstoreError
 from pvemu.services.xenstore.local_client import LocalClient
 from pvemu.services.xenstore.quotas import Quotas
 from pvemu.services.xenstore.socket_server import SocketServer
+from pvemu.services.xenstore.store import Node
 
 
 class XenstoreService:
@@ -31,6 +32,11 @@ class XenstoreService:
     ) -> None:
         self._xenstored = Xenstored(privcmd, domain_exists, quotas)
         self._servers: list[SocketServer] = []
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The tree by absolute path, as everybody sees it; for tests."""
+        return self._xenstored.store.nodes
 
     def audit(self) -> list[str]:
         """What is wrong with the store: nodes that nobody lists, wrong counts; for tests."""

@@ -4,7 +4,8 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from three_domains import OUTSIDE, WINDOW_PFNS, Guest, ThreeDomains
+from answers import OUTSIDE
+from three_domains import WINDOW_PFNS, Guest, ThreeDomains
 
 from pvemu.abi import grant_table as abi
 from pvemu.abi.errno import Errno

@@ -4,10 +4,11 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from answers import LONG_SLICE, OUTSIDE
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from three_domains import LONG_SLICE, OUTSIDE, WINDOW_PFNS, Guest, ThreeDomains
+from three_domains import WINDOW_PFNS, Guest, ThreeDomains
 
 from pvemu.abi import grant_table as abi
 from pvemu.abi.errno import Errno

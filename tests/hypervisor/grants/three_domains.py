@@ -2,7 +2,9 @@
 
 import struct
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
+
+from answers import LONG_SLICE, OUTSIDE, Answer
 
 from guestkit import assemble
 from pvemu.abi import grant_table as abi
@@ -30,17 +32,6 @@ POOL_PFNS: Final = range(32, 40)
 WINDOW_PFNS: Final = range(48, 54)
 TABLE_PFN: Final = 56
 _SPARE_MIB: Final = 1
-#: Longer than any call of these tests takes, or so short that each stops wherever it can.
-LONG_SLICE: Final = 10_000_000
-#: The number of the domain that lives outside the machine.
-OUTSIDE: Final = 7
-
-
-class Answer(NamedTuple):
-    """What a command on one structure returned, and the structure as it was afterwards."""
-
-    result: int
-    op: Any
 
 
 class Guest:
