@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.counting import Counts
-from benchmarks.timing import Spread, ratios, spread
+from benchmarks.timing import Spread, ratios, spread, undisturbed
 from pvemu.abi.errors import PvemuError
 
 FORMAT: Final = "pvemu-bench"
@@ -44,8 +44,8 @@ class Cell:
 
     @property
     def time(self) -> Spread:
-        """Nanoseconds of one operation."""
-        return spread(self.samples)
+        """Nanoseconds of one operation, where nothing disturbed it."""
+        return spread(undisturbed(self.samples))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Results:
         return next(found, None)
 
     def ratio(self, cell: Cell, base: str = "native") -> Spread | None:
-        """How many times as long as by another route it takes, of samples that were neighbours."""
+        """How many times as long as by another route it takes, of undisturbed samples of the same turns."""
         other = self.cell(cell.operation, base)
         if other is None or not other.samples or not cell.samples:
             return None

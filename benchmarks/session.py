@@ -31,14 +31,14 @@ class Settings:
 
     quick: bool = False
     seed: int = 0
-    repetitions: int = 15
-    rounds: int = 8
+    repetitions: int = 30
+    rounds: int = 4
     curves: bool = True
 
     @classmethod
     def quickly(cls, seed: int = 0, *, curves: bool = True) -> "Settings":
         """What a person waits for."""
-        return cls(True, seed, repetitions=5, rounds=4, curves=curves)
+        return cls(True, seed, repetitions=7, rounds=3, curves=curves)
 
 
 class Listener(Protocol):

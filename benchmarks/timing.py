@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import Final
 
 from benchmarks.counting import MARK
 from benchmarks.jobs import Job
 from benchmarks.routes import Route
 
 Progress = Callable[[Job], None]
+_LEAST: Final = 3
 
 
 def sample(job: Job) -> float:
@@ -80,6 +82,16 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median(values), low, high)
 
 
-def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """How many times as long as its neighbour in `base` each value is."""
-    return [value / other for value, other in zip(values, base, strict=True)]
+def undisturbed(samples: Sequence[float]) -> list[float]:
+    """The quickest third of some samples, three at least, in order.
+
+    A processor that is shared with other machines is by turns fast and half as fast again, for parts of a
+    second. The median of all would tell how often it was which; the least one alone can be a lucky one.
+    """
+    return sorted(samples)[: max(len(samples) // 3, _LEAST)]
+
+
+def ratios(samples: Sequence[float], base: Sequence[float]) -> list[float]:
+    """How many times as long as those of `base`, taken in the same turns, the undisturbed samples are."""
+    pairs = zip(undisturbed(samples), undisturbed(base), strict=True)
+    return [sample / other for sample, other in pairs]

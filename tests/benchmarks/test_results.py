@@ -11,7 +11,7 @@ from benchmarks.compare import differences, movements
 from benchmarks.costs import profile_names, read_profile
 from benchmarks.results import read_results
 from benchmarks.routes import Route
-from benchmarks.timing import ratios, spread
+from benchmarks.timing import ratios, spread, undisturbed
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.cli import main
 
@@ -54,12 +54,19 @@ def test_what_is_no_result_at_all_is_refused(tmp_path: Path, text: str) -> None:
         read_results(tmp_path / "a.json")
 
 
-def test_a_ratio_is_of_samples_that_were_neighbours() -> None:
-    assert ratios([10, 40], [10, 20]) == [1, 2]
+def test_a_ratio_is_of_samples_of_the_same_turns() -> None:
+    assert ratios([10, 40, 40], [10, 20, 10]) == [1, 4, 2]
     found = results()
     ratio = found.ratio(found.cells[1])
     assert ratio is not None and ratio.middle == 10
     assert found.ratio(found.cells[3]) is None  # its operation has no native route here
+
+
+def test_slow_moments_change_neither_a_time_nor_a_ratio() -> None:
+    quiet, busy = [10.0, 11.0, 10.0, *[11.0] * 9], [10.0, 17.0, 16.0, 11.0, 11.0, 10.0, *[19.0] * 6]
+    assert spread(undisturbed(quiet)) == spread(undisturbed(busy))
+    assert ratios([10 * each for each in busy], quiet) == [10] * 4
+    assert undisturbed([3, 2, 1]) == [1, 2, 3]
 
 
 def test_a_spread_has_the_quartiles() -> None:
