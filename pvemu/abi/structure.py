@@ -159,6 +159,15 @@ class Structure:
         self._store(word, buffer, 0, values)
         return bytes(buffer)
 
+    def pack_over(self, raw: bytes, word: int, **values: Any) -> bytes:
+        """Return ``raw``, a structure's bytes, with the fields given in it; all else, padding too, stays.
+
+        Raises ValueError and LookupError as ``pack`` does.
+        """
+        buffer = bytearray(raw)
+        self._store(word, buffer, 0, values)
+        return bytes(buffer)
+
     def unpack(self, word: int, buffer: Buffer, at: int = 0) -> Any:
         """Return an object with one attribute for each field, read from ``buffer`` at byte ``at``.
 

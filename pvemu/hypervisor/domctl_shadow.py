@@ -24,6 +24,7 @@ from pvemu.abi.domctl import (
 )
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
+from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hvm.shadow_paging import ShadowPaging
 from pvemu.hypervisor.shadow.dirty_log import bitmap_of
@@ -67,8 +68,7 @@ def shadow_op(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
         _OPERATIONS[op.op](vcpu, domain, op)
     except HypercallError:
         # What was found out goes back even so.
-        packed = xen_domctl_shadow_op.pack(vcpu.domain.word, **vars(op))
-        vcpu.domain.memory.copy_to_guest(argument + _HEADER, packed)
+        copy_back(vcpu.domain, argument + _HEADER, xen_domctl_shadow_op, op)
         raise
 
 

@@ -43,6 +43,7 @@ from pvemu.abi.event_channel import (
 )
 from pvemu.abi.structure import Structure
 from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.event_channel import (
     alloc_unbound,
     bind_interdomain,
@@ -168,7 +169,7 @@ def event_channel_op(vcpu: Vcpu, command: int, argument: int) -> int:
     op = structure.unpack(domain.word, raw)
     result = carry_out(vcpu, op)
     if writes_back:
-        domain.memory.copy_to_guest(argument, structure.pack(domain.word, **vars(op)))
+        copy_back(domain, argument, structure, op)
     return result
 
 

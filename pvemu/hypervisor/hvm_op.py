@@ -29,6 +29,7 @@ from pvemu.abi.hvm_op import (
     xen_hvm_xentrace,
 )
 from pvemu.abi.structure import Structure
+from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.hvm.parameters import get_parameter, set_parameter
 from pvemu.hypervisor.hypercall import hypercall
@@ -83,7 +84,7 @@ def _set_param(vcpu: Vcpu, argument: int) -> int:
 def _get_param(vcpu: Vcpu, argument: int) -> int:
     op, domain = _param(vcpu, argument)
     op.value = get_parameter(vcpu, domain, op.index)
-    vcpu.domain.memory.copy_to_guest(argument, xen_hvm_param.pack(vcpu.domain.word, **vars(op)))
+    copy_back(vcpu.domain, argument, xen_hvm_param, op)
     return 0
 
 
@@ -147,7 +148,7 @@ def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
         op.mem_type = _DEVICE
     else:
         op.mem_type = _MEMORY if domain.p2m.is_writable(op.pfn) else _READ_ONLY
-    vcpu.domain.memory.copy_to_guest(argument, xen_hvm_get_mem_type.pack(vcpu.domain.word, **vars(op)))
+    copy_back(vcpu.domain, argument, xen_hvm_get_mem_type, op)
     return 0
 
 

@@ -64,6 +64,7 @@ from pvemu.abi.physdev import (
     physdev_op as physdev_op_structure,
 )
 from pvemu.abi.structure import Structure
+from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_ports import State
 from pvemu.hypervisor.guest_page import get_guest_page, put_guest_page
@@ -314,7 +315,7 @@ def physdev_op(vcpu: Vcpu, command: int, argument: int) -> int:
     except HypercallError as error:
         failure = error
     if writes_back and (failure is None or command == PHYSDEVOP_map_pirq):
-        memory.copy_to_guest(argument, structure.pack(word, **vars(op)))
+        copy_back(vcpu.domain, argument, structure, op)
     if failure is not None:
         raise failure
     return 0

@@ -9,7 +9,7 @@ from pvemu.testing.differential.transcript import read_transcript
 from tests.golden.recorded_programs import recorded
 
 
-@pytest.mark.parametrize("name", ["domu", "dom0"])
+@pytest.mark.parametrize("name", ["domu", "dom0", "padding"])
 def test_each_step_says_what_it_said_on_real_xen(name: str) -> None:
     judge = Ourselves(256, privileged=True) if name == "dom0" else Ourselves()
     compared = 0
@@ -20,4 +20,4 @@ def test_each_step_says_what_it_said_on_real_xen(name: str) -> None:
             assert found.is_told, program
             assert not found.differences, (program.steps, found.differences)
             compared += len(program.steps)
-    assert compared > 500
+    assert compared > (5 if name == "padding" else 500)

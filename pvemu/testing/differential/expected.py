@@ -38,6 +38,11 @@ EXPECTED: Final = (
         "frames that the domain has got",
     ),
     _expect(r"GNTTABOP_swap_grant_ref", r"request .*", "the bytes behind a status, which nobody has set"),
+    _expect(
+        r"EVTCHNOP_status",
+        r".*interdomain\.port|request \+ 0x(14|18)",
+        "which ports domain 0 has given its ends",
+    ),
     _expect(r"VCPUOP_get_runstate_info", r"vcpu_runstate_info.*", "times"),
 )
 
