@@ -164,7 +164,7 @@ def _curves(results: Results) -> Drawing:
         points = sorted(
             (point for point in results.curves if point.curve == curve.name), key=lambda point: point.size
         )
-        spreads = [spread(point.samples) for point in points]
+        spreads = [point.time for point in points]
         sizes = [point.size for point in points]
         middles = [each.middle / 1e3 for each in spreads]
         begin = 0 if curve.builds else middles.index(max(middles[:2]))  # one domain has nothing to switch

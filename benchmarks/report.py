@@ -57,7 +57,7 @@ def _document(results: Results, drawings: Sequence[Drawing]) -> Iterator[str]:
                 str(point.size),
                 per_operation(point.exits, point.operations),
                 per_operation(point.instructions, point.operations),
-                show_time(sorted(point.samples)[len(point.samples) // 2]),
+                show_time(point.time.middle),
             )
             for point in results.curves
         )

@@ -62,6 +62,11 @@ class Point:
     instructions: int
     samples: list[float]
 
+    @property
+    def time(self) -> Spread:
+        """Nanoseconds of one piece of work, where nothing disturbed it."""
+        return spread(undisturbed(self.samples))
+
 
 @dataclass(frozen=True)
 class Reference:

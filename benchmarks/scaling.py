@@ -16,8 +16,6 @@ from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Machine
 
 _ROUNDS: Final = 4
-#: Of a point, in a quick run and in a whole one: many domains take long to build and to bury.
-_REPETITIONS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -140,15 +138,15 @@ CURVES: Final = (
 )
 
 
-def measure_point(curve: Curve, size: int) -> Point:
-    """One point of a curve."""
+def measure_point(curve: Curve, size: int, repetitions: int) -> Point:
+    """One point of a curve, of so many runs."""
     job = Job(curve.operation(size), curve.route, _ROUNDS)
     if curve.builds:
         image = job.image().elf
-        times = [_building(image, size) for _ in range(_REPETITIONS)]
+        times = [_building(image, size) for _ in range(repetitions)]
         return Point(curve.name, size, 1, 0, 0, times)
     counts = count(job)
-    times = [sample(job) for _ in range(_REPETITIONS)]
+    times = [sample(job) for _ in range(repetitions)]
     pieces = counts.exits if curve.by_exits else counts.operations
     times = [nanoseconds * counts.operations / pieces for nanoseconds in times]
     return Point(curve.name, size, pieces, counts.exits, counts.instructions, times)

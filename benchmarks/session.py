@@ -26,6 +26,7 @@ class Settings:
 
     Attributes:
         repetitions: runs of each guest, in turns; rounds: samples in each, besides the one that warms up.
+        point_repetitions: runs for each point of a curve.
         seed: decides the order within each turn. Counts don't depend on it.
     """
 
@@ -34,11 +35,12 @@ class Settings:
     repetitions: int = 30
     rounds: int = 4
     curves: bool = True
+    point_repetitions: int = 9
 
     @classmethod
     def quickly(cls, seed: int = 0, *, curves: bool = True) -> "Settings":
         """What a person waits for."""
-        return cls(True, seed, repetitions=7, rounds=3, curves=curves)
+        return cls(True, seed, repetitions=7, rounds=3, curves=curves, point_repetitions=3)
 
 
 class Listener(Protocol):
@@ -88,7 +90,7 @@ def measure(names: Sequence[str], settings: Settings, listener: Listener) -> Res
     for curve, size in points:
         listener.step(f"{curve.name} {size}")
         try:
-            results.curves.append(measure_point(curve, size))
+            results.curves.append(measure_point(curve, size, settings.point_repetitions))
         except PvemuError as reason:  # a curve is as long as the machine lets it be
             results.notes.append(f"{curve.name} {size}: {reason}")
     return results

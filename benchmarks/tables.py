@@ -113,9 +113,7 @@ def curves_table(results: Results) -> Table:
         column.justify = "right"
     for point in results.curves:
         exact = [per_operation(total, point.operations) for total in (point.exits, point.instructions)]
-        table.add_row(
-            point.curve, str(point.size), *exact, show_time(sorted(point.samples)[len(point.samples) // 2])
-        )
+        table.add_row(point.curve, str(point.size), *exact, show_time(point.time.middle))
     return table
 
 
