@@ -42,7 +42,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome: what was undisturbed, in the benchmark's unit; `ratio` is how many times faster ours is."""
+    """The outcome: what was undisturbed, in the benchmark's unit; `ratio`: how many times faster ours is."""
 
     name: str
     unit: str
