@@ -32,7 +32,7 @@ class Settings:
 
     quick: bool = False
     seed: int = 0
-    repetitions: int = 30
+    repetitions: int = 36
     rounds: int = 4
     curves: bool = True
     point_repetitions: int = 9

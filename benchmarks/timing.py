@@ -17,6 +17,8 @@ from benchmarks.jobs import Job
 from benchmarks.routes import Route
 
 Progress = Callable[[Job], None]
+#: One of so many samples is taken for undisturbed, but so many at least.
+_SHARE: Final = 6
 _LEAST: Final = 3
 
 
@@ -83,12 +85,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def undisturbed(samples: Sequence[float]) -> list[float]:
-    """The quickest third of some samples, three at least, in order.
+    """The quickest sixth of some samples, three at least, in order.
 
     A processor that is shared with other machines is by turns fast and half as fast again, for parts of a
     second. The median of all would tell how often it was which; the least one alone can be a lucky one.
     """
-    return sorted(samples)[: max(len(samples) // 3, _LEAST)]
+    return sorted(samples)[: max(len(samples) // _SHARE, _LEAST)]
 
 
 def ratios(samples: Sequence[float], base: Sequence[float]) -> list[float]:

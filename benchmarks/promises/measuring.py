@@ -1,4 +1,4 @@
-"""How two ways to do one thing are measured: in turns, and by the quickest third of the measurements."""
+"""How two ways to do one thing are measured: in turns, and by the quickest of the measurements."""
 
 import time
 from collections.abc import Callable, Sequence
