@@ -15,7 +15,7 @@ from pvemu.hypervisor import memory_op
 from pvemu.testing.differential.comparison import UNCHANGED, compare
 from pvemu.testing.differential.expected import expected
 from pvemu.testing.differential.generation import generated
-from pvemu.testing.differential.judges import Ourselves
+from pvemu.testing.differential.judges import ByCommand, Ourselves
 from pvemu.testing.differential.observing_guest import observing_source
 from pvemu.testing.differential.portable import portable
 from pvemu.testing.differential.search import Contest
@@ -218,7 +218,10 @@ def test_any_guest_is_compared_line_by_line(tmp_path: Path, capsys: pytest.Captu
         (["--reference-command", "'"], "is no command"),
         (["--reference-command", "true"], "printed nothing (exit status 0)"),
         (["--reference-command", "echo no guest"], "did not run the guest: no guest"),
-        (["--reference-command", "tail -f /dev/null", "--timeout", "0.2"], "took more than 0.2 s"),
+        (
+            ["--reference-command", "sh -c 'exec tail -f /dev/null'", "--timeout", "0.2"],
+            "took more than 0.2 s",
+        ),
         (["--reference-command", "true", "--timeout", "0"], "--timeout is in seconds"),
         (["--reference-command", "true", "--families", "no_such_op"], "no hypercall 'no_such_op'"),
         (["--reference-command", "true", "--programs", "0"], "--programs is at least 1"),
@@ -233,6 +236,13 @@ def test_what_is_wrong_is_told_in_one_line(
     assert main(["differential", *options, *tail]) == WRONG_USE
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_guest_that_does_not_end_there_is_heard_as_far_as_it_came(tmp_path: Path) -> None:
+    program = tmp_path / "boot"
+    program.write_text("#!/bin/sh\necho begun\nexec tail -f /dev/null\n")
+    program.chmod(0o755)
+    assert ByCommand(str(program), 0.5).run(b"") == "begun\n"
 
 
 def test_a_program_of_several_domains_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

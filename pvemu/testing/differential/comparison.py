@@ -10,7 +10,7 @@ from pvemu.testing.program import Program, Step
 
 #: What is said of something that is as it was.
 UNCHANGED = "unchanged"
-NO_ANSWER = "none: the guest ended"
+NO_ANSWER = "none: the guest ended, or its time was up"
 _NOTHING = Said(UNCHANGED)
 
 
