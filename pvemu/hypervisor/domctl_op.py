@@ -69,10 +69,10 @@ from pvemu.abi.vcpu import RUNSTATE_running
 from pvemu.abi.xen import DOMID_FIRST_RESERVED
 from pvemu.hypervisor import domctl_shadow, domctl_vcpu
 from pvemu.hypervisor.continuation import Continuation
-from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domain_lifecycle import create_domain, destroy, pause, unpause
 from pvemu.hypervisor.guest_page import get_guest_page, put_guest_page
+from pvemu.hypervisor.guest_structure import copy_back
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.hypercall_page import hypercall_page
 from pvemu.hypervisor.vcpu import Vcpu
@@ -347,7 +347,7 @@ def domctl(vcpu: Vcpu, argument: int) -> int:
     op = structure.unpack(caller.word, raw[_HEADER:]) if structure else None
     carry_out(vcpu, target, op, argument)
     if writes_back and structure:
-        copy_back(caller, argument + _HEADER, structure, op)
+        copy_back(caller, structure, argument + _HEADER, op)
     return 0
 
 

@@ -24,8 +24,8 @@ from pvemu.abi.domctl import (
 )
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.guest_structure import copy_back
 from pvemu.hypervisor.hvm.shadow_paging import ShadowPaging
 from pvemu.hypervisor.shadow.dirty_log import bitmap_of
 from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_LEAF, FRAMES_A_MIB, DirtyLogging, ShadowLogging
@@ -68,7 +68,7 @@ def shadow_op(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
         _OPERATIONS[op.op](vcpu, domain, op)
     except HypercallError:
         # What was found out goes back even so.
-        copy_back(vcpu.domain, argument + _HEADER, xen_domctl_shadow_op, op)
+        copy_back(vcpu.domain, xen_domctl_shadow_op, argument + _HEADER, op)
         raise
 
 

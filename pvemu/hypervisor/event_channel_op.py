@@ -43,7 +43,6 @@ from pvemu.abi.event_channel import (
 )
 from pvemu.abi.structure import Structure
 from pvemu.hypervisor.continuation import Continuation
-from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.event_channel import (
     alloc_unbound,
     bind_interdomain,
@@ -61,6 +60,7 @@ from pvemu.hypervisor.event_channel import (
 )
 from pvemu.hypervisor.event_fifo import expand_array, init_control
 from pvemu.hypervisor.event_ports import State, channel
+from pvemu.hypervisor.guest_structure import copy_back, read_structure
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -165,11 +165,10 @@ def event_channel_op(vcpu: Vcpu, command: int, argument: int) -> int:
     if command not in _COMMANDS:
         raise HypercallError(Errno.ENOSYS)
     structure, carry_out, writes_back = _COMMANDS[command]
-    raw = domain.memory.copy_from_guest(argument, structure.size(domain.word))
-    op = structure.unpack(domain.word, raw)
+    op = read_structure(domain, structure, argument)
     result = carry_out(vcpu, op)
     if writes_back:
-        copy_back(domain, argument, structure, op)
+        copy_back(domain, structure, argument, op)
     return result
 
 

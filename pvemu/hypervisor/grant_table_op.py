@@ -6,7 +6,7 @@ that can't be read and commands that take one structure alone.
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import GrantRefused, HypercallError
@@ -40,6 +40,7 @@ from pvemu.hypervisor import grant_batch, grant_version
 from pvemu.hypervisor.gfn import frame_number
 from pvemu.hypervisor.grant_cache_flush import cache_flush
 from pvemu.hypervisor.grant_table import MAX_FRAMES, status_frames_for
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hypercall import Handler, made_hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
@@ -111,11 +112,6 @@ def _any_number(carry_out: Callable[[Vcpu, int], int]) -> _Command:
     return _batch(lambda vcpu, number, argument, count: carry_out(vcpu, argument))
 
 
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
-
-
 def _any_domain(vcpu: Vcpu, domid: int) -> "Domain":
     """The domain that a command is about; raises GrantRefused: GNTST_bad_domain, GNTST_permission_denied."""
     caller = vcpu.domain
@@ -150,7 +146,7 @@ def _query_size(vcpu: Vcpu, argument: int) -> int:
 
 def _setup_table(vcpu: Vcpu, argument: int) -> int:
     """Give the table so many frames, and tell which they are."""
-    op = _read(vcpu, gnttab_setup_table, argument)
+    op = read_structure(vcpu.domain, gnttab_setup_table, argument)
     _check_list(vcpu, op.frame_list, op.nr_frames, vcpu.domain.word)
     status = GNTST_okay
     try:
@@ -171,7 +167,7 @@ def _setup_table(vcpu: Vcpu, argument: int) -> int:
 
 
 def _get_status_frames(vcpu: Vcpu, argument: int) -> int:
-    op = _read(vcpu, gnttab_get_status_frames, argument)
+    op = read_structure(vcpu.domain, gnttab_get_status_frames, argument)
     _check_list(vcpu, op.frame_list, op.nr_frames, _FRAME_SIZE)
     status = GNTST_okay
     try:
@@ -218,7 +214,7 @@ def _write_status(vcpu: Vcpu, structure: Structure, argument: int, status: int) 
 
 def _set_version(vcpu: Vcpu, argument: int) -> int:
     """Change the form of the caller's entries; the version that holds afterwards is told in any case."""
-    op = _read(vcpu, gnttab_set_version, argument)
+    op = read_structure(vcpu.domain, gnttab_set_version, argument)
     result = 0
     try:
         grant_version.set_version(vcpu.domain, op.version)
@@ -229,7 +225,7 @@ def _set_version(vcpu: Vcpu, argument: int) -> int:
 
 
 def _get_version(vcpu: Vcpu, argument: int) -> int:
-    op = _read(vcpu, gnttab_get_version, argument)
+    op = read_structure(vcpu.domain, gnttab_get_version, argument)
     try:
         version = _any_domain(vcpu, op.dom).grant_table.version
     except GrantRefused as refused:

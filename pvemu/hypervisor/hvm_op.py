@@ -28,9 +28,8 @@ from pvemu.abi.hvm_op import (
     xen_hvm_param,
     xen_hvm_xentrace,
 )
-from pvemu.abi.structure import Structure
-from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.guest_structure import copy_back, read_structure
 from pvemu.hypervisor.hvm.parameters import get_parameter, set_parameter
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
@@ -41,11 +40,6 @@ _MOST_EXTRA: Final = 28
 _MEMORY, _READ_ONLY, _DEVICE = range(3)
 #: Vectors below are not for interrupts.
 _LEAST_VECTOR: Final = 0x10
-
-
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
 
 
 def _refuse(errno: Errno) -> HypercallError:
@@ -66,7 +60,7 @@ def _param(vcpu: Vcpu, argument: int) -> tuple[Any, Domain]:
     Raises:
         HypercallError: EINVAL, no such parameter, or no HVM guest; ESRCH.
     """
-    op = _read(vcpu, xen_hvm_param, argument)
+    op = read_structure(vcpu.domain, xen_hvm_param, argument)
     if op.index >= HVM_NR_PARAMS:
         raise _refuse(Errno.EINVAL)
     domain = _find(vcpu, op.domid)
@@ -84,7 +78,7 @@ def _set_param(vcpu: Vcpu, argument: int) -> int:
 def _get_param(vcpu: Vcpu, argument: int) -> int:
     op, domain = _param(vcpu, argument)
     op.value = get_parameter(vcpu, domain, op.index)
-    copy_back(vcpu.domain, argument, xen_hvm_param, op)
+    copy_back(vcpu.domain, xen_hvm_param, argument, op)
     return 0
 
 
@@ -93,7 +87,7 @@ def _set_evtchn_upcall_vector(vcpu: Vcpu, argument: int) -> int:
     domain = vcpu.domain
     if not domain.is_hvm:
         raise _refuse(Errno.EINVAL)
-    op = _read(vcpu, xen_hvm_evtchn_upcall_vector, argument)
+    op = read_structure(vcpu.domain, xen_hvm_evtchn_upcall_vector, argument)
     if op.vector < _LEAST_VECTOR:
         raise _refuse(Errno.EINVAL)
     if op.vcpu >= len(domain.vcpus):
@@ -113,7 +107,7 @@ def _flush_tlbs(vcpu: Vcpu, argument: int) -> int:
 
 def _pagetable_dying(vcpu: Vcpu, argument: int) -> int:
     """A hint that helps shadow paging; ours does without."""
-    op = _read(vcpu, xen_hvm_pagetable_dying, argument)
+    op = read_structure(vcpu.domain, xen_hvm_pagetable_dying, argument)
     domain = _find(vcpu, op.domid)
     if domain is not vcpu.domain:
         raise _refuse(Errno.EOPNOTSUPP)
@@ -130,7 +124,7 @@ def _get_time(vcpu: Vcpu, argument: int) -> int:
 
 def _xentrace(vcpu: Vcpu, argument: int) -> int:
     """Put an event into the trace, which nobody reads."""
-    op = _read(vcpu, xen_hvm_xentrace, argument)
+    op = read_structure(vcpu.domain, xen_hvm_xentrace, argument)
     if op.extra_bytes > _MOST_EXTRA or op.event & _EVENT_MASK:
         raise _refuse(Errno.EINVAL)
     return 0
@@ -138,7 +132,7 @@ def _xentrace(vcpu: Vcpu, argument: int) -> int:
 
 def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
     """What a gfn is: memory, memory that can't be written, or nothing."""
-    op = _read(vcpu, xen_hvm_get_mem_type, argument)
+    op = read_structure(vcpu.domain, xen_hvm_get_mem_type, argument)
     domain = _find(vcpu, op.domid)
     if domain is not vcpu.domain and not vcpu.domain.privileged:
         raise _refuse(Errno.EPERM)
@@ -148,7 +142,7 @@ def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
         op.mem_type = _DEVICE
     else:
         op.mem_type = _MEMORY if domain.p2m.is_writable(op.pfn) else _READ_ONLY
-    copy_back(vcpu.domain, argument, xen_hvm_get_mem_type, op)
+    copy_back(vcpu.domain, xen_hvm_get_mem_type, argument, op)
     return 0
 
 

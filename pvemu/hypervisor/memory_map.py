@@ -1,12 +1,12 @@
 """Maps of memory by address: the one that a guest is told as its own, and the machine's."""
 
 import struct
-from typing import Any, Final
+from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.memory import xen_foreign_memory_map, xen_memory_map
-from pvemu.abi.structure import Structure
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.physmap import any_domain
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -16,15 +16,10 @@ _E820_RAM, _E820_RESERVED = 1, 2
 _MOST_ENTRIES: Final = 1024
 
 
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
-
-
 def tell(vcpu: Vcpu, argument: int) -> int:
     """XENMEM_memory_map: the map that was set for the guest; a PV guest has none at first, -ENOSYS."""
     domain = vcpu.domain
-    request = _read(vcpu, xen_memory_map, argument)
+    request = read_structure(vcpu.domain, xen_memory_map, argument)
     if not domain.memory_map:
         raise HypercallError(Errno.ENOSYS)
     entries = domain.memory_map[: request.nr_entries]
@@ -35,7 +30,7 @@ def tell(vcpu: Vcpu, argument: int) -> int:
 
 def replace(vcpu: Vcpu, argument: int) -> int:
     """XENMEM_set_memory_map: a guest may do so for itself, domain 0 for anybody."""
-    request = _read(vcpu, xen_foreign_memory_map, argument)
+    request = read_structure(vcpu.domain, xen_foreign_memory_map, argument)
     if request.map.nr_entries > _MOST_ENTRIES:
         raise HypercallError(Errno.EINVAL)
     domain = any_domain(vcpu, request.domid)
@@ -46,7 +41,7 @@ def replace(vcpu: Vcpu, argument: int) -> int:
 
 def tell_machines(vcpu: Vcpu, argument: int) -> int:
     """The machine's own map, for domain 0: low memory, a hole, RAM."""
-    request = _read(vcpu, xen_memory_map, argument)
+    request = read_structure(vcpu.domain, xen_memory_map, argument)
     if not vcpu.domain.privileged:
         raise HypercallError(Errno.EPERM)
     size = vcpu.domain.hypervisor.ram.size

@@ -46,6 +46,7 @@ from pvemu.abi.xen import shared_info
 from pvemu.hypervisor import memory_map, memory_physmap, memory_resources
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hvm.physmap import add_page, guest_remove_page
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.memory_exchange import exchange
@@ -91,11 +92,6 @@ def memory_op(vcpu: Vcpu, command: int, argument: int) -> int:
     return _OTHERS[operation](vcpu, argument)
 
 
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
-
-
 def _write(vcpu: Vcpu, structure: Structure, argument: int, **values: int) -> None:
     vcpu.domain.memory.copy_to_guest(argument, structure.pack(vcpu.domain.word, **values))
 
@@ -106,7 +102,7 @@ def _write(vcpu: Vcpu, structure: Structure, argument: int, **values: int) -> No
 def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     memory, word = vcpu.domain.memory, vcpu.domain.word
     try:
-        request = _read(vcpu, xen_memory_reservation, argument)
+        request = read_structure(vcpu.domain, xen_memory_reservation, argument)
         domain = any_domain(vcpu, request.domid)
     except HypercallError:
         return start
@@ -213,16 +209,18 @@ def _maximum_ram_page(vcpu: Vcpu, _argument: int) -> int:
 
 
 def _current_reservation(vcpu: Vcpu, argument: int) -> int:
-    return any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid).pages
+    return any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid).pages
 
 
 def _maximum_reservation(vcpu: Vcpu, argument: int) -> int:
-    return min(any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid).max_pages, _INT_MAX)
+    return min(
+        any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid).max_pages, _INT_MAX
+    )
 
 
 def _maximum_gpfn(vcpu: Vcpu, argument: int) -> int:
     """A PV guest itself says how many pfns it has, in its shared_info."""
-    domain = any_domain(vcpu, _read(vcpu, xen_memory_domain, argument).domid)
+    domain = any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid)
     if domain.is_translated:
         return domain.p2m.highest
     pages = domain.hypervisor.ram.u32[domain.shared_info + _MAX_PFN >> 2]
@@ -243,7 +241,7 @@ def _machphys_mapping(vcpu: Vcpu, argument: int) -> int:
 
 def _machphys_mfn_list(vcpu: Vcpu, argument: int) -> int:
     """The first frame of each 2 MiB of the machine-to-physical map."""
-    request = _read(vcpu, xen_machphys_mfn_list, argument)
+    request = read_structure(vcpu.domain, xen_machphys_mfn_list, argument)
     m2p, word = vcpu.domain.hypervisor.m2p, vcpu.domain.word
     number = min(request.max_extents, m2p.pages)
     for page in range(number):

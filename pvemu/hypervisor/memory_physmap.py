@@ -15,9 +15,9 @@ from pvemu.abi.memory import (
     xen_add_to_physmap_batch,
     xen_remove_from_physmap,
 )
-from pvemu.abi.structure import Structure
 from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hvm.physmap import add_to_physmap, remove_page
 from pvemu.hypervisor.physmap import any_domain
 from pvemu.hypervisor.vcpu import Vcpu
@@ -28,11 +28,6 @@ _INVALID_GFN: Final = (1 << 64) - 1
 _ERROR_SIZE: Final = 4
 #: Elements that real Xen translates at a time for a 32-bit guest.
 _READ_AHEAD: Final = 508
-
-
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
 
 
 def _translated(vcpu: Vcpu, domid: int, space: int | None = None) -> Domain:
@@ -59,7 +54,7 @@ def add(vcpu: Vcpu, start: int, argument: int) -> int:
     """XENMEM_add_to_physmap: one thing, or a range of the guest's own frames."""
     if start > _LAST_START:
         raise HypercallError(Errno.EDOM)
-    request = _read(vcpu, xen_add_to_physmap, argument)
+    request = read_structure(vcpu.domain, xen_add_to_physmap, argument)
     if request.space == XENMAPSPACE_gmfn_foreign:
         raise HypercallError(Errno.ENOSYS)
     domain = _translated(vcpu, request.domid, request.space)
@@ -90,7 +85,7 @@ def add_batch(vcpu: Vcpu, start: int, argument: int) -> int:
     memory, word, hypervisor = vcpu.domain.memory, vcpu.domain.word, vcpu.domain.hypervisor
     if start > _LAST_START:
         raise HypercallError(Errno.EDOM)
-    request = _read(vcpu, xen_add_to_physmap_batch, argument)
+    request = read_structure(vcpu.domain, xen_add_to_physmap_batch, argument)
     if word == 4:
         _read_lists(vcpu, request, start)
     if request.space == XENMAPSPACE_gmfn_range:
@@ -128,7 +123,7 @@ def _read_lists(vcpu: Vcpu, request: Any, start: int) -> None:
 
 def remove(vcpu: Vcpu, argument: int) -> int:
     """XENMEM_remove_from_physmap: the frame stays the domain's, at no gfn."""
-    request = _read(vcpu, xen_remove_from_physmap, argument)
+    request = read_structure(vcpu.domain, xen_remove_from_physmap, argument)
     domain = _translated(vcpu, request.domid)
     hypervisor = domain.hypervisor
     mfn = domain.p2m.get(request.gpfn)

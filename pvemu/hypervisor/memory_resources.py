@@ -3,7 +3,7 @@
 There is none of it, and callers are told so as real Xen tells them (golden: programs).
 """
 
-from typing import Any, Final
+from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
@@ -15,8 +15,8 @@ from pvemu.abi.memory import (
     xen_reserved_device_memory_map,
     xen_vnuma_topology_info,
 )
-from pvemu.abi.structure import Structure
 from pvemu.hypervisor.domain import Domain
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.physmap import any_domain
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -24,11 +24,6 @@ from pvemu.hypervisor.vcpu import Vcpu
 _ACCESS_OP_SIZE: Final = 24
 #: Frames for whose numbers there is room where a 32-bit guest's request is translated.
 _TRANSLATED_FRAMES: Final = (2 * 4096 - 40) // 8
-
-
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
 
 
 def acquire_resource(vcpu: Vcpu, _start: int, argument: int) -> int:
@@ -39,7 +34,7 @@ def acquire_resource(vcpu: Vcpu, _start: int, argument: int) -> int:
     caller = vcpu.domain
     if caller.is_translated:
         raise HypercallError(Errno.EACCES)
-    request = _read(vcpu, xen_mem_acquire_resource, argument)
+    request = read_structure(vcpu.domain, xen_mem_acquire_resource, argument)
     number = request.nr_frames
     if caller.word == 4 and request.frame_list:
         number = min(number, _TRANSLATED_FRAMES)
@@ -72,7 +67,7 @@ def access_op(vcpu: Vcpu, argument: int) -> int:
 
 def pod_target(vcpu: Vcpu, argument: int) -> int:
     """Memory that is populated on demand: only HVM guests could have it, and none has."""
-    request = _read(vcpu, xen_pod_target, argument)
+    request = read_structure(vcpu.domain, xen_pod_target, argument)
     caller = vcpu.domain
     found = caller if caller.is_self(request.domid) else caller.hypervisor.domains.get(request.domid)
     if found is None:
@@ -84,7 +79,7 @@ def pod_target(vcpu: Vcpu, argument: int) -> int:
 
 def get_vnumainfo(vcpu: Vcpu, argument: int) -> int:
     """No domain has virtual NUMA nodes."""
-    request = _read(vcpu, xen_vnuma_topology_info, argument)
+    request = read_structure(vcpu.domain, xen_vnuma_topology_info, argument)
     if request.pad:
         raise HypercallError(Errno.EINVAL)
     any_domain(vcpu, request.domid)
@@ -94,7 +89,7 @@ def get_vnumainfo(vcpu: Vcpu, argument: int) -> int:
 def reserved_device_memory_map(vcpu: Vcpu, argument: int) -> int:
     """No memory is reserved for devices: there is no IOMMU."""
     memory, word = vcpu.domain.memory, vcpu.domain.word
-    request = _read(vcpu, xen_reserved_device_memory_map, argument)
+    request = read_structure(vcpu.domain, xen_reserved_device_memory_map, argument)
     if not memory.range_okay(request.buffer, request.nr_entries * xen_reserved_device_memory.size(word)):
         raise HypercallError(Errno.EFAULT)
     if request.flags & ~XENMEM_RDM_ALL:

@@ -64,10 +64,10 @@ from pvemu.abi.physdev import (
     physdev_op as physdev_op_structure,
 )
 from pvemu.abi.structure import Structure
-from pvemu.hypervisor.copy_back import copy_back
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_ports import State
 from pvemu.hypervisor.guest_page import get_guest_page, put_guest_page
+from pvemu.hypervisor.guest_structure import copy_back, read_structure
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
@@ -307,15 +307,14 @@ def physdev_op(vcpu: Vcpu, command: int, argument: int) -> int:
     if command in _PRIVILEGED:
         _check_privilege(vcpu)
     structure, carry_out, writes_back = _COMMANDS[command]
-    memory, word = vcpu.domain.memory, vcpu.domain.word
-    op = structure.unpack(word, memory.copy_from_guest(argument, structure.size(word)))
+    op = read_structure(vcpu.domain, structure, argument)
     failure: HypercallError | None = None
     try:
         carry_out(vcpu, op)
     except HypercallError as error:
         failure = error
     if writes_back and (failure is None or command == PHYSDEVOP_map_pirq):
-        copy_back(vcpu.domain, argument, structure, op)
+        copy_back(vcpu.domain, structure, argument, op)
     if failure is not None:
         raise failure
     return 0

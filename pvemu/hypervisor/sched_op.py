@@ -1,7 +1,7 @@
 """What a guest asks of the scheduler: yield, block, poll, shut down, watchdogs; and set_timer_op."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
@@ -19,8 +19,8 @@ from pvemu.abi.sched import (
     sched_remote_shutdown,
     sched_watchdog,
 )
-from pvemu.abi.structure import Structure
 from pvemu.hypervisor.event_ports import State, channel
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hvm.pending import events_need_delivery
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.bounce import upcall_due
@@ -34,11 +34,6 @@ _FARTHEST: Final = 1 << 50
 _TENTH_OF_A_SECOND: Final = 100_000_000
 _MOST_POLLED: Final = 128
 _PORT_SIZE: Final = 4
-
-
-def _read(vcpu: Vcpu, structure: Structure, argument: int) -> Any:
-    word = vcpu.domain.word
-    return structure.unpack(word, vcpu.domain.memory.copy_from_guest(argument, structure.size(word)))
 
 
 def _has_reason_to_run(vcpu: Vcpu) -> bool:
@@ -69,7 +64,7 @@ def _poll(vcpu: Vcpu, argument: int) -> int:
     it is not seen. Without a port any event counts.
     """
     domain = vcpu.domain
-    request = _read(vcpu, sched_poll, argument)
+    request = read_structure(vcpu.domain, sched_poll, argument)
     if request.nr_ports > _MOST_POLLED:
         raise HypercallError(Errno.EINVAL)
     if _has_reason_to_run(vcpu):
@@ -101,7 +96,7 @@ def _shutdown_code(vcpu: Vcpu, argument: int) -> int:
 
 def _remote_shutdown(vcpu: Vcpu, argument: int) -> int:
     """Shut another domain down; only a real number names one, not DOMID_SELF."""
-    request = _read(vcpu, sched_remote_shutdown, argument)
+    request = read_structure(vcpu.domain, sched_remote_shutdown, argument)
     target = vcpu.domain.hypervisor.domains.get(request.domain_id)
     if target is None:
         raise HypercallError(Errno.ESRCH)
@@ -112,7 +107,7 @@ def _remote_shutdown(vcpu: Vcpu, argument: int) -> int:
 
 
 def _watchdog(vcpu: Vcpu, argument: int) -> int:
-    request = _read(vcpu, sched_watchdog, argument)
+    request = read_structure(vcpu.domain, sched_watchdog, argument)
     return vcpu.domain.watchdogs.set(request.id, request.timeout)
 
 
@@ -120,7 +115,7 @@ def _pin_override(vcpu: Vcpu, argument: int) -> int:
     """Pin the calling vCPU to a processor, of which there is one: 0; or let it go again: below 0."""
     if not vcpu.domain.privileged:
         raise HypercallError(Errno.EPERM)
-    processor = _read(vcpu, sched_pin_override, argument).pcpu
+    processor = read_structure(vcpu.domain, sched_pin_override, argument).pcpu
     if processor > 0 or (processor < 0 and not vcpu.pinned_override):
         raise HypercallError(Errno.EINVAL)
     if processor == 0 and vcpu.pinned_override:

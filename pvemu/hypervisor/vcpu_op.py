@@ -1,14 +1,13 @@
 """The vcpu_op hypercall: bringing vCPUs up and down, their timers, and what is told of them in memory."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from pvemu.abi.arch_x86 import vcpu_guest_context
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.hvm_vcpu import vcpu_hvm_context
 from pvemu.abi.sched import SHUTDOWN_poweroff
-from pvemu.abi.structure import Structure
 from pvemu.abi.vcpu import (
     VCPUOP_down,
     VCPUOP_get_physid,
@@ -32,6 +31,7 @@ from pvemu.abi.vcpu import (
 )
 from pvemu.abi.xen import VIRQ_TIMER, vcpu_time_info
 from pvemu.hypervisor.continuation import Continuation
+from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hvm.vcpu_context import initialise
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.guest_context import set_guest_context
@@ -48,11 +48,6 @@ _LONGEST_PERIOD: Final = (1 << 62) - 1
 _SIGN: Final = 1 << 63
 
 
-def _read(caller: Vcpu, structure: Structure, argument: int) -> Any:
-    word = caller.domain.word
-    return structure.unpack(word, caller.domain.memory.copy_from_guest(argument, structure.size(word)))
-
-
 def _own(vcpu: Vcpu, caller: Vcpu) -> None:
     """Some things a vCPU can do only for itself; raises HypercallError(EINVAL)."""
     if vcpu is not caller:
@@ -67,12 +62,12 @@ def _initialise(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
     if vcpu.info == vcpu.domain.hypervisor.dummy_vcpu_info:
         raise HypercallError(Errno.EINVAL)
     if vcpu.domain.is_hvm:
-        context = _read(caller, vcpu_hvm_context, argument)
+        context = read_structure(caller.domain, vcpu_hvm_context, argument)
         if vcpu.is_initialised:
             raise HypercallError(Errno.EEXIST)
         initialise(vcpu, context)
         return 0
-    context = _read(caller, vcpu_guest_context, argument)
+    context = read_structure(caller.domain, vcpu_guest_context, argument)
     if vcpu.is_initialised:
         raise HypercallError(Errno.EEXIST)
     if not set_guest_context(vcpu, context):
@@ -133,7 +128,7 @@ _PHYS_IDS: Final = (0, 0xFF << 32 | 0xFFFFFFFF)
 
 def _set_periodic_timer(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
     """Ring VIRQ_TIMER every so many nanoseconds, while the vCPU runs: at least a millisecond."""
-    period = _read(caller, vcpu_set_periodic_timer, argument).period_ns
+    period = read_structure(caller.domain, vcpu_set_periodic_timer, argument).period_ns
     if not _SHORTEST_PERIOD <= period <= _LONGEST_PERIOD:
         raise HypercallError(Errno.EINVAL)
     vcpu.periodic_period = period
@@ -153,7 +148,7 @@ def _set_singleshot_timer(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
 
     Real Xen 4.17 looks at no flag (golden: vcpu_op-set_singleshot-past-future-flag).
     """
-    timeout = _read(caller, vcpu_set_singleshot_timer, argument).timeout_abs_ns
+    timeout = read_structure(caller.domain, vcpu_set_singleshot_timer, argument).timeout_abs_ns
     _own(vcpu, caller)
     hypervisor = vcpu.domain.hypervisor
     if timeout < hypervisor.system_time():
@@ -175,7 +170,7 @@ def _stop_singleshot_timer(vcpu: Vcpu, caller: Vcpu, _argument: int) -> int:
 
 
 def _register_vcpu_info(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
-    place = _read(caller, vcpu_register_vcpu_info, argument)
+    place = read_structure(caller.domain, vcpu_register_vcpu_info, argument)
     register_vcpu_info(vcpu, caller, place.mfn, place.offset)
     update_time(vcpu, vcpu.domain.hypervisor.tsc())
     return 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.structure import Structure
-from pvemu.hypervisor.copy_back import copy_back
+from pvemu.hypervisor.guest_structure import copy_back
 from pvemu.hypervisor.vcpu import Vcpu
 
 #: Command -> its structure, what carries it out, whether the structure is written back.
@@ -39,5 +39,5 @@ def carry_out_versioned(vcpu: Vcpu, argument: int, whole: Structure, version: in
     op = structure.unpack(word, raw[_HEADER:])
     carry_out(vcpu, op)
     if writes_back:
-        copy_back(domain, argument + _HEADER, structure, op)
+        copy_back(domain, structure, argument + _HEADER, op)
     return 0

@@ -96,11 +96,6 @@ class DomainLayout:
     first_p2m_pfn: int
 
     @property
-    def mapped_pages(self) -> int:
-        """Frames that the boot page tables map: pfns 0 to this, less one."""
-        return (self.virt_end - self.virt_start) // PAGE_SIZE
-
-    @property
     def stack_pointer(self) -> int:
         """The stack pointer at entry: the end of the boot stack's page."""
         return self.stack.end

@@ -7,7 +7,7 @@ from pvemu.cpu import exits, layout
 from pvemu.cpu.segments import is_canonical
 from pvemu.hypervisor.emulate.memory import InstructionFault, Memory
 from pvemu.hypervisor.emulate.moves import Translate
-from pvemu.hypervisor.emulate.stack import pushing, stack_pointer, stack_size
+from pvemu.hypervisor.emulate.stack import popping, pushing, stack_pointer, stack_size
 from pvemu.hypervisor.emulate.translation import ALL, Get, Put, Run, Translation, mask, register, set_register
 
 _EIP: Final = layout.EIP // 8
@@ -106,20 +106,9 @@ def _ret(translation: Translation) -> Run:
 
 
 def _leave(translation: Translation) -> Run:
-    size = stack_size(translation)
-    _, set_pointer, ones = stack_pointer(translation)
-    frame = register(translation.window, layout.RBP, translation.mode.stack_bits // 8)
-    put = set_register(translation.window, layout.RBP, size)
-    linear = translation.linear(layout.SS, size)
-
-    def leave(memory: Memory) -> bool:
-        stack = frame()
-        data = memory.read(linear(stack), size)
-        set_pointer(stack + size & ones)
-        put(int.from_bytes(data, "little"))
-        return False
-
-    return leave
+    size, window = stack_size(translation), translation.window
+    frame = register(window, layout.RBP, translation.mode.stack_bits // 8)
+    return popping(translation, size, set_register(window, layout.RBP, size), frame)
 
 
 BRANCHES: Final[dict[str, Translate]] = {"jmp": _jmp, "call": _call, "ret": _ret, "leave": _leave}

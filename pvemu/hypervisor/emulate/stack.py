@@ -52,21 +52,28 @@ def _pushf(translation: Translation) -> Run:
     return pushing(translation, size, lambda memory: (eflags() & shown).to_bytes(size, "little"))
 
 
+def popping(translation: Translation, size: int, put: Put, pointer: Get | None = None) -> Run:
+    """Gives `put` what lies on the stack, or at another `pointer`; the stack pointer goes behind it."""
+    own, set_pointer, ones = stack_pointer(translation)
+    top = pointer or own
+    linear = translation.linear(layout.SS, size)
+
+    def pop(memory: Memory) -> bool:
+        stack = top()
+        data = memory.read(linear(stack), size)
+        set_pointer(stack + size & ones)
+        put(int.from_bytes(data, "little"))
+        return False
+
+    return pop
+
+
 def _pop(translation: Translation) -> Run:
     target, size = translation.operands[0], stack_size(translation)
+    if target.kind != "memory":
+        return popping(translation, size, translation.put(target))
     pointer, set_pointer, ones = stack_pointer(translation)
     linear = translation.linear(layout.SS, size)
-    if target.kind != "memory":
-        put = translation.put(target)
-
-        def pop(memory: Memory) -> bool:
-            stack = pointer()
-            data = memory.read(linear(stack), size)
-            set_pointer(stack + size & ones)
-            put(int.from_bytes(data, "little"))
-            return False
-
-        return pop
     place = translation.place(_above(target, size), size, write=True)
 
     def pop_to_memory(memory: Memory) -> bool:
