@@ -90,7 +90,7 @@ def movement_table(found: list[Movement]) -> Table:
     )
     for each in found:
         table.add_row(
-            *(title_of(each.operation), each.route, each.first, each.second),
+            *(each.operation, each.route, each.first, each.second),
             *(f"{each.change - 1:+.1%}", "yes" if each.is_close else "NO"),
         )
     close = sum(each.is_close for each in found)

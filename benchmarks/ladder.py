@@ -36,7 +36,7 @@ class Operation:
         source: the guest, a file in guests/.
         routes: those by which it can be done, with how many times a body of the loop does it.
         count: how often a sample runs the body, so that it takes some milliseconds; counts: on routes for
-            which that is far from it. rounds: how many times as many samples are taken, where they are short.
+            which that is far from it.
         why_not: by other routes, where the usual reason is not the one.
         defines: constants for the guest.
         memory: of the guest, in MiB; disk: it has one, of so many MiB.
@@ -50,7 +50,6 @@ class Operation:
     count: int
     why_not: Mapping[Route, str] = field(default_factory=dict)
     counts: Mapping[Route, int] = field(default_factory=dict)
-    rounds: int = 1
     defines: dict[str, int] = field(default_factory=dict)
     memory: int = 16
     disk: int = 0
@@ -164,7 +163,6 @@ OPERATIONS: Final = (
         _once(NATIVE, TRAP, *_CALLS, MULTICALL, *_BATCHES, *_HVM),
         1,
         _READ_ONLY,
-        rounds=4,
         memory=32,
     ),
     Operation(
@@ -220,7 +218,7 @@ OPERATIONS: Final = (
             f"read {kibibytes} KiB from a disk: ports or ring",
             "block.gk",
             _once(NATIVE, *_CALLS, *_HVM, PVHVM),
-            50,
+            200 // kibibytes,
             _because("a PV guest that is not domain 0 has no ports", TRAP)
             | _because("the ring takes all requests at once already", MULTICALL, *_BATCHES)
             | _because("the back end has to be woken", SHARED),

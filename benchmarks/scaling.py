@@ -10,12 +10,11 @@ from benchmarks.jobs import Job
 from benchmarks.ladder import Operation
 from benchmarks.results import Point
 from benchmarks.routes import Route
-from benchmarks.timing import no_garbage_collection, sample
+from benchmarks.timing import no_garbage_collection
+from benchmarks.turns import sample_in_turns
 from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Machine
-
-_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -138,16 +137,16 @@ CURVES: Final = (
 )
 
 
-def measure_point(curve: Curve, size: int, repetitions: int) -> Point:
-    """One point of a curve, of so many runs."""
-    job = Job(curve.operation(size), curve.route, _ROUNDS)
+def measure_point(curve: Curve, size: int, samples: int) -> Point:
+    """One point of a curve, of so many samples."""
+    job = Job(curve.operation(size), curve.route, samples + 1)
     if curve.builds:
         image = job.image().elf
-        times = [_building(image, size) for _ in range(repetitions)]
+        times = [_building(image, size) for _ in range(samples)]
         return Point(curve.name, size, 1, 0, 0, times)
     counts = count(job)
-    times = [sample(job) for _ in range(repetitions)]
     pieces = counts.exits if curve.by_exits else counts.operations
+    times = sample_in_turns([job], seed=0)[curve.route]
     times = [nanoseconds * counts.operations / pieces for nanoseconds in times]
     return Point(curve.name, size, pieces, counts.exits, counts.instructions, times)
 

@@ -13,7 +13,7 @@ from benchmarks.macro_guests import shares_of
 from benchmarks.results import Cell, Results
 from benchmarks.routes import Route
 from benchmarks.scaling import CURVES, Curve, measure_point
-from benchmarks.timing import sample_in_turns
+from benchmarks.turns import sample_in_turns
 from pvemu.abi.errors import PvemuError
 
 OPERATIONS: Final = (*ladder.OPERATIONS, *macro_guests.OPERATIONS)
@@ -25,22 +25,24 @@ class Settings:
     """How a run is made.
 
     Attributes:
-        repetitions: runs of each guest, in turns; rounds: samples in each, besides the one that warms up.
-        point_repetitions: runs for each point of a curve.
+        machines: how many are made for each cell, one after the other: some are slower than others by where
+            their memory happens to lie.
+        turns: samples of each of them, besides the one that warms up.
+        point_samples: samples for each point of a curve.
         seed: decides the order within each turn. Counts don't depend on it.
     """
 
     quick: bool = False
     seed: int = 0
-    repetitions: int = 36
-    rounds: int = 4
+    machines: int = 8
+    turns: int = 40
     curves: bool = True
-    point_repetitions: int = 9
+    point_samples: int = 30
 
     @classmethod
     def quickly(cls, seed: int = 0, *, curves: bool = True) -> "Settings":
         """What a person waits for."""
-        return cls(True, seed, repetitions=7, rounds=3, curves=curves, point_repetitions=3)
+        return cls(True, seed, machines=4, turns=20, curves=curves, point_samples=9)
 
 
 class Listener(Protocol):
@@ -81,8 +83,8 @@ def measure(names: Sequence[str], settings: Settings, listener: Listener) -> Res
         curves = [] if not names else curves
     results = Results(describe_machine(), describe_versions(), asdict(settings))
     points = [(curve, size) for curve in curves for size in curve.sizes(settings.quick)]
-    runs = sum(len(operation.routes) for operation in operations) * (settings.repetitions + 1)
-    listener.begin(runs + len(points))
+    steps = sum(len(operation.routes) + settings.machines * settings.turns for operation in operations)
+    listener.begin(steps + len(points))
     for operation in operations:
         cells = _measure_operation(operation, settings, listener)
         results.cells += cells
@@ -90,19 +92,23 @@ def measure(names: Sequence[str], settings: Settings, listener: Listener) -> Res
     for curve, size in points:
         listener.step(f"{curve.name} {size}")
         try:
-            results.curves.append(measure_point(curve, size, settings.point_repetitions))
+            results.curves.append(measure_point(curve, size, settings.point_samples))
         except PvemuError as reason:  # a curve is as long as the machine lets it be
             results.notes.append(f"{curve.name} {size}: {reason}")
     return results
 
 
 def _measure_operation(operation: Operation, settings: Settings, listener: Listener) -> list[Cell]:
-    jobs = [Job(operation, route, settings.rounds * operation.rounds + 1) for route in operation.routes]
+    jobs = [Job(operation, route, settings.turns + 1) for route in operation.routes]
     counted = {}
     for job in jobs:
         listener.step(str(job))
         counted[job.route] = count(job)
-    samples = sample_in_turns(jobs, settings.repetitions, settings.seed, lambda job: listener.step(str(job)))
+    samples: dict[Route, list[float]] = {job.route: [] for job in jobs}
+    for number in range(settings.machines):
+        found = sample_in_turns(jobs, settings.seed + number, lambda: listener.step(operation.name))
+        for route, values in found.items():
+            samples[route] += values
     by_route = {job.route: job for job in jobs}
     cells = []
     for route in Route:

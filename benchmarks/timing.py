@@ -1,40 +1,18 @@
-"""What is not exact about a cell: the host's time, taken in turns so that a busy moment hits all alike.
+"""What is not exact about a cell: the host's time, and what of it is taken for undisturbed.
 
 It is the time that the host's processor spends on it, so that what else runs there does not count.
 """
 
 import gc
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Final
 
-from benchmarks.counting import MARK
-from benchmarks.jobs import Job
-from benchmarks.routes import Route
-
-Progress = Callable[[Job], None]
 #: One of so many samples is taken for undisturbed, but so many at least.
 _SHARE: Final = 6
 _LEAST: Final = 3
-
-
-def sample(job: Job) -> float:
-    """Nanoseconds of one operation: the best of the samples of one run, but for that which warms up.
-
-    The best, because whatever disturbs a sample makes it longer: caches that another process has filled, or a
-    slower clock.
-    """
-    times: list[int] = []
-    clock = time.thread_time_ns
-    with job.running() as running, no_garbage_collection():
-        running.on_interrupt(MARK, lambda: times.append(clock()))
-        running.run()
-    spans = [end - begin for begin, end in zip(times[::2], times[1::2], strict=True)]
-    return min(spans[1:]) / job.per_sample
 
 
 @contextmanager
@@ -47,24 +25,6 @@ def no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def sample_in_turns(
-    jobs: Sequence[Job], repetitions: int, seed: int, progress: Progress = lambda job: None
-) -> dict[Route, list[float]]:
-    """Samples of all routes of one operation; those of the same index are neighbours in time.
-
-    Args:
-        repetitions: how many runs of each.
-        seed: decides the order within each turn.
-    """
-    samples: dict[Route, list[float]] = {job.route: [] for job in jobs}
-    order = random.Random(seed)
-    for _ in range(repetitions):
-        for job in order.sample(jobs, len(jobs)):
-            samples[job.route].append(sample(job))
-            progress(job)
-    return samples
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_a_run_shows_its_table_and_writes_every_sample(
     assert found.settings["seed"] == 3
     cell = found.cell("interrupts", "trap")
     assert cell is not None and cell.counts is not None
-    assert len(cell.samples) == found.settings["repetitions"]
+    assert len(cell.samples) == found.settings["machines"] * found.settings["turns"]
     assert cell.counts.reasons == {"general protection fault": cell.counts.exits}
 
 
@@ -175,7 +175,7 @@ def test_a_reference_that_does_not_exist_is_refused() -> None:
 def test_a_point_that_the_machine_has_no_room_for_is_named_and_the_others_are_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure_point(curve: Curve, size: int, repetitions: int) -> Point:
+    def measure_point(curve: Curve, size: int, samples: int) -> Point:
         if size > 1:
             raise PvemuError("there is no room")
         return Point(curve.name, size, 1, 4, 10, [1000.0])
