@@ -70,6 +70,9 @@ class Auditor:
                 self._count_table(mfn, kind)
         for mfn in self._suspects():
             self._compare(mfn)
+        for mfn, owner in self._frames.l1_owner.items():
+            if owner != self._frames.owner[mfn] or self._wanted[mfn] != PGT_L1 or not self._typed[mfn]:
+                raise self._error(mfn, f"taken for an L1 of domain {owner}")
         if self._remembers:
             self._remember()
 
@@ -206,6 +209,8 @@ class Auditor:
             raise self._error(mfn, f"found {found[0]} references and {found[1]} uses of its type")
         if found[1] and frames.type[mfn] != self._wanted[mfn]:
             raise self._error(mfn, f"used as {FrameType(self._wanted[mfn]).name}")
+        if found[1] and frames.type[mfn] == PGT_L1 and mfn not in frames.l1_owner:
+            raise self._error(mfn, "not known as the L1 that it is")
         if found[1] and not frames.validated[mfn]:
             raise self._error(mfn, "its type is relied on, but was never validated")
         if frames.linear[mfn] != self._linear[mfn]:

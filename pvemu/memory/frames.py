@@ -44,6 +44,8 @@ class Frames:
             hypervisor's entries (PGT_pae_xen_l2); part of the type.
         partial: whether only the first `validated_entries` entries of a table hold references, because
             its validation, or the opposite, was interrupted (PGT_partial). Nothing relies on its type then.
+        l1_owner: the owners of all frames that are in use as L1s, validated, by mfn. It says nothing that the
+            columns don't, but in one look, which is what every change of an entry begins with.
         linear: above 0, how many entries of an L2 map other L2s as tables; below, how many map it so.
     """
 
@@ -61,6 +63,7 @@ class Frames:
         self.partial = bytearray(number)
         self.validated_entries = array("H", [0]) * number
         self.linear = array("h", [0]) * number
+        self.l1_owner: dict[int, int] = {}
 
     def assign(self, mfn: int, domid: int) -> None:
         """Give a free frame to a domain: one reference, no type."""

@@ -10,7 +10,7 @@ from pvemu.hypervisor.core import Hypervisor
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.event_2l import TwoLevel
 from pvemu.hypervisor.event_ports import State
-from pvemu.memory.frames import NO_OWNER, PGT_L1
+from pvemu.memory.frames import NO_OWNER
 from pvemu.memory.page_tables import PRESENT, WRITABLE, entry_frame
 from pvemu.memory.ram import PAGE_SIZE
 from pvemu.testing.puppet import Puppet
@@ -65,10 +65,7 @@ class Invariants:
         """Every L1 in use leads to frames of its owner, to grants that it has mapped, or to the m2p."""
         frames, ram = self.hypervisor.frames, self.hypervisor.ram
         granted = {domid: _granted_to(domain) for domid, domain in self.hypervisor.domains.items()}
-        for table, kind in enumerate(frames.type):
-            if kind != PGT_L1 or not frames.type_count[table]:
-                continue
-            owner = frames.owner[table]
+        for table, owner in frames.l1_owner.items():
             domain = self.hypervisor.domains.get(owner)
             if domain is None:
                 continue

@@ -14,7 +14,6 @@ from pvemu.abi.grant_table import (
     GNTMAP_readonly,
     GNTST_general_error,
 )
-from pvemu.memory.frames import PGT_L1
 from pvemu.memory.page_tables import (
     ACCESSED,
     AVAILABLE,
@@ -88,22 +87,13 @@ def _entry_flags(flags: int) -> int:
 
 def _l1_entry(domain: "Domain", address: int, flags: int) -> int | None:
     """The entry that is meant, as an index of 64-bit words of RAM; None: it is in no L1 of the domain's."""
-    frames = domain.hypervisor.frames
     if flags & GNTMAP_contains_pte:
         at = None if address % _ENTRY_SIZE else address // _ENTRY_SIZE
     else:
         at = None if address > _HIGHEST_ADDRESS else domain.memory.l1_entry_index(address)
-    if at is None:
+    if at is None or domain.hypervisor.frames.l1_owner.get(at >> 9) != domain.domid:
         return None
-    table = at >> 9
-    is_l1 = (
-        table < frames.number
-        and frames.type[table] == PGT_L1
-        and frames.owner[table] == domain.domid
-        and frames.type_count[table]
-        and frames.validated[table]
-    )
-    return at if is_l1 else None
+    return at
 
 
 def _exchange(domain: "Domain", at: int, new: int) -> int:

@@ -60,8 +60,7 @@ def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
 def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of mmu_update for a machine."""
     u8, u64, mod_l1_entry = hypervisor.ram.u8, hypervisor.ram.u64, hypervisor.mod_l1_entry
-    is_l1_of, frames = make_is_l1_of(hypervisor), hypervisor.frames
-    number, kind, owner_of, type_count = frames.number, frames.type, frames.owner, frames.type_count
+    l1_owner = hypervisor.frames.l1_owner
     unpack, last_in_page = _REQUEST.unpack_from, PAGE_SIZE - _REQUEST.size
 
     def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
@@ -77,14 +76,7 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
             offset = requests & PAGE_MASK
             if page is not None and offset <= last_in_page:
                 pointer, value = unpack(u8, page + offset)
-                table = pointer >> PAGE_SHIFT
-                if (
-                    not pointer & _COMMAND_MASK
-                    and table < number
-                    and kind[table] == PGT_L1
-                    and owner_of[table] == caller.domid
-                    and type_count[table]
-                ):
+                if not pointer & _COMMAND_MASK and l1_owner.get(pointer >> PAGE_SHIFT) == caller.domid:
                     at = pointer >> 3
                     if value & PRESENT and not (u64[at] ^ value) & CHANGES:
                         u64[at] = value
@@ -108,7 +100,7 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
             for pointer, value in _REQUEST.iter_unpack(raw):
                 if pointer >> PAGE_SHIFT != table or pointer & _COMMAND_MASK:
                     table = pointer >> PAGE_SHIFT
-                    if not own or pointer & _COMMAND_MASK or not is_l1_of(caller, table):
+                    if not own or pointer & _COMMAND_MASK or l1_owner.get(table) != caller.domid:
                         result = _update(caller, table_owner, owner, pointer, value)
                         # The rest is read anew: this may have changed it, or left work to do first.
                         return (done, result) if result else (done + 1, 0)
@@ -126,17 +118,6 @@ def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
         return run_batch(vcpu, (requests, count, done_pointer, foreign), _REQUEST.size, carry_out)
 
     return mmu_update
-
-
-def make_is_l1_of(hypervisor: "Hypervisor") -> Callable[["Domain", int], bool]:
-    """The question for a machine: is a frame an L1 of the domain that is in use?"""
-    frames = hypervisor.frames
-    number, owner, kind, type_count = frames.number, frames.owner, frames.type, frames.type_count
-
-    def is_l1_of(domain: "Domain", mfn: int) -> bool:
-        return mfn < number and kind[mfn] == PGT_L1 and owner[mfn] == domain.domid and type_count[mfn] > 0
-
-    return is_l1_of
 
 
 def _table_owner(caller: "Domain", number: int) -> "Domain":
@@ -205,17 +186,13 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
 @made_hypercall("update_va_mapping")
 def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of update_va_mapping for a machine."""
-    mod_l1_entry, frames = hypervisor.mod_l1_entry, hypervisor.frames
-    kind, owner_of, type_count = frames.type, frames.owner, frames.type_count
+    mod_l1_entry, l1_owner = hypervisor.mod_l1_entry, hypervisor.frames.l1_owner
 
     def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
         """Replace the L1 entry that maps a linear address, and flush what is asked for."""
         domain = vcpu.domain
         at = domain.memory.l1_entry_index(address)
-        if at is None:
-            return EINVAL
-        table = at >> 9
-        if kind[table] != PGT_L1 or owner_of[table] != domain.domid or not type_count[table]:
+        if at is None or l1_owner.get(at >> 9) != domain.domid:
             return EINVAL
         result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, domain)
         if flush and not result:
@@ -228,7 +205,7 @@ def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
 @made_hypercall("update_va_mapping_otherdomain")
 def make_update_va_mapping_otherdomain(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of update_va_mapping_otherdomain for a machine."""
-    mod_l1_entry, is_l1_of = hypervisor.mod_l1_entry, make_is_l1_of(hypervisor)
+    mod_l1_entry, l1_owner = hypervisor.mod_l1_entry, hypervisor.frames.l1_owner
 
     def update_va_mapping_otherdomain(vcpu: Vcpu, address: int, value: int, flush: int, domid: int) -> int:
         """The same for a frame of another domain."""
@@ -237,7 +214,7 @@ def make_update_va_mapping_otherdomain(hypervisor: "Hypervisor") -> Handler:
         if owner is not domain and not domain.privileged:
             return _EPERM
         at = domain.memory.l1_entry_index(address)
-        if at is None or not is_l1_of(domain, at >> 9):
+        if at is None or l1_owner.get(at >> 9) != domain.domid:
             return EINVAL
         result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, owner)
         if flush and not result:

@@ -96,6 +96,8 @@ class PageTypes:
         failure = 0 if frames.validated[mfn] else self._promote(mfn, kind)
         if failure:
             frames.type_count[mfn] = 0
+        elif kind == PGT_L1:
+            frames.l1_owner[mfn] = frames.owner[mfn]
         return failure
 
     def put_page_type(self, mfn: int) -> None:
@@ -103,6 +105,7 @@ class PageTypes:
         frames = self._frames
         frames.type_count[mfn] -= 1
         if frames.type_count[mfn] == 0 and frames.type[mfn] != PGT_WRITABLE:
+            frames.l1_owner.pop(mfn, None)
             self._demote(mfn)
 
     def get_page_and_type(self, mfn: int, domain: "Domain", kind: int, *, xen_l2: bool = False) -> int:

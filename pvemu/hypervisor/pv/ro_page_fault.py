@@ -16,7 +16,6 @@ from pvemu.hypervisor.emulate.translation import Mode
 from pvemu.hypervisor.pv.emul_priv_op import fetch, retire
 from pvemu.hypervisor.pv.l1_store import L1Store, Refused
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.memory.frames import PGT_L1
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.page_tables import (
     FAULT_FETCH,
@@ -59,8 +58,7 @@ EmulateStore = Callable[[Vcpu, int, int], bool]
 
 def make_emulate_store(hypervisor: "Hypervisor") -> EmulateStore:
     """The function for a machine; a closure, because a kernel may set all its entries this way."""
-    u64, frames = hypervisor.ram.u64, hypervisor.frames
-    number, owner, kind, type_count = frames.number, frames.owner, frames.type, frames.type_count
+    u64, l1_owner = hypervisor.ram.u64, hypervisor.frames.l1_owner
     operations: dict[Instruction, Operation | None] = {}
     store = L1Store(hypervisor)
 
@@ -82,9 +80,7 @@ def make_emulate_store(hypervisor: "Hypervisor") -> EmulateStore:
             return False
         mapping = u64[mapped_by]
         table = mapping >> PAGE_SHIFT & FRAME_MASK_64
-        if mapping & (PRESENT | WRITABLE) != PRESENT or table >= number:
-            return False
-        if kind[table] != PGT_L1 or not type_count[table] or owner[table] != domain.domid:
+        if mapping & (PRESENT | WRITABLE) != PRESENT or l1_owner.get(table) != domain.domid:
             return False
         instruction = fetch(vcpu)
         if instruction is None:
