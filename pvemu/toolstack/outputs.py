@@ -1,8 +1,13 @@
 """Where guests' consoles go: to stdout as they are, labelled if there are several, or to pseudo-terminals."""
 
 import contextlib
+import fcntl
 import os
+import select
+import struct
 import sys
+import termios
+import time
 import tty
 from collections.abc import Callable
 
@@ -10,6 +15,8 @@ from pvemu.abi.errors import PvemuError
 from pvemu.services.outside import Outside
 
 _CHUNK = 1024
+#: Seconds that who reads a terminal has for the last of what is there, and between two looks at it.
+_FAREWELL, _LOOK = 5.0, 0.005
 
 
 def show(data: bytes) -> None:
@@ -83,6 +90,29 @@ class PseudoTerminal:
         outside.watch(self._source, on_readable=on_readable)
 
     def close(self) -> None:
-        """Give the device back."""
-        os.close(self._master)
+        """Give the device back. What was not read is lost with it: who has it open gets a moment to do so."""
         os.close(self._slave)
+        if self._is_open_elsewhere():
+            self._wait_for_reader()
+        os.close(self._master)
+
+    def _is_open_elsewhere(self) -> bool:
+        poll = select.poll()
+        poll.register(self._master, 0)
+        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def _wait_for_reader(self) -> None:
+        end = time.monotonic() + _FAREWELL
+        with contextlib.suppress(OSError):
+            own = os.open(self.name, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            try:
+                while _unread(own) and time.monotonic() < end:
+                    time.sleep(_LOOK)
+            finally:
+                os.close(own)
+
+
+def _unread(terminal: int) -> int:
+    """How many bytes wait to be read from a terminal."""
+    (number,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
+    return int(number)

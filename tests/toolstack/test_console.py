@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +247,19 @@ def test_without_one_it_names_none() -> None:
         assert bytes(machine.console_bytes) == b""
 
 
+def test_what_waits_in_a_terminal_can_be_read_until_the_end_by_who_has_it_open() -> None:
+    terminal = PseudoTerminal()
+    descriptor = os.open(terminal.name, os.O_RDWR | os.O_NOCTTY)
+    terminal(b"the last words")
+    closing = threading.Thread(target=terminal.close)
+    closing.start()
+    assert select.select([descriptor], [], [], SECONDS)[0]
+    assert os.read(descriptor, 1024) == b"the last words"
+    closing.join()
+    assert os.read(descriptor, 1024) == b""
+    os.close(descriptor)
+
+
 def test_each_guest_may_have_a_pseudo_terminal(echo: Path) -> None:
     command = [sys.executable, "-m", "pvemu", "run", str(echo), str(echo), "--memory", "8", "--pty"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -258,7 +272,9 @@ def test_each_guest_may_have_a_pseudo_terminal(echo: Path) -> None:
             seen = b""
             while b"Bye." not in seen:
                 assert select.select([descriptor], [], [], SECONDS)[0], seen
-                seen += os.read(descriptor, 1024)
+                chunk = os.read(descriptor, 1024)
+                assert chunk, seen
+                seen += chunk
             assert seen.startswith(b"Type!\n[z][q]")
             os.close(descriptor)
         assert process.wait(SECONDS) == 0
