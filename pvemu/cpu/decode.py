@@ -32,7 +32,7 @@ _MODES: Final = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.
 _NEXT: Final = ("rip", "eip")
 _REX_W: Final = 8
 _OPERAND_SIZE: Final = 0x66
-_LEGACY_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+LEGACY_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 
 Repeat = Literal["", "rep", "repne"]
 _REPEATS: Final[dict[int, Repeat]] = {0xF2: "repne", 0xF3: "rep"}
@@ -112,7 +112,7 @@ class Decoder:
             mnemonic = _FAR_GROUP_5.get(decoded.modrm >> 3 & 7, mnemonic)
         operands = tuple(self._operand(operand) for operand in decoded.operands)
         # The disassembler forgets prefixes that might belong to an opcode: REPNE of MOVSD, for one.
-        legacy = list(itertools.takewhile(_LEGACY_PREFIXES.__contains__, code))
+        legacy = list(itertools.takewhile(LEGACY_PREFIXES.__contains__, code))
         repeats = [_REPEATS[byte] for byte in legacy if byte in _REPEATS]
         size = 8 if decoded.rex & _REX_W else 2 if (self._bits == 16) != (_OPERAND_SIZE in legacy) else 4
         if size == 8 and decoded.imm_size in (2, 4):  # of PUSH with both prefixes it says 2, and means 4

@@ -22,10 +22,13 @@ NMI_WINDOW: Final = VMEXIT + 0x61
 INTERRUPT_WINDOW: Final = VMEXIT + 0x64
 RDTSC: Final = VMEXIT + 0x6E
 RDPMC: Final = VMEXIT + 0x6F
-HLT: Final = VMEXIT + 0x78
-INVLPG: Final = VMEXIT + 0x79
+CPUID: Final = VMEXIT + 0x72
+INVD: Final = VMEXIT + 0x76
+HLT, INVLPG, INVLPGA = range(VMEXIT + 0x78, VMEXIT + 0x7B)
+MSR: Final = VMEXIT + 0x7C
 SHUTDOWN: Final = VMEXIT + 0x7F
-VMMCALL: Final = VMEXIT + 0x81
+VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT = range(VMEXIT + 0x80, VMEXIT + 0x87)
+WBINVD, MONITOR, MWAIT = range(VMEXIT + 0x89, VMEXIT + 0x8C)
 NESTED_PAGE_FAULT: Final = VMEXIT + 0x400
 #: Not SVM codes: AMD-V can't intercept SYSCALL and SYSENTER. EIP is on the instruction.
 SYSCALL: Final = VMEXIT + 0x401
@@ -41,10 +44,13 @@ MF, AC, MC, XF = range(16, 20)
 #: Vectors whose frame carries an error code.
 WITH_ERROR_CODE: Final = frozenset({DF, TS, NP, SS, GP, PF, AC})
 
+#: Exits that are asked for by a bit each (see `intercept_bit`).
+BY_BIT: Final = range(VMEXIT + 0x60, VMEXIT + 0x8C)
+
 
 def intercept_bit(exit_number: int) -> int:
-    """The bit of the 64-bit intercept field that asks for an exit of code 0x60 to 0x8b."""
-    return 1 << (exit_number - VMEXIT - 0x60)
+    """The bit of the 64-bit intercept field that asks for an exit of BY_BIT."""
+    return 1 << BY_BIT.index(exit_number)
 
 
 #: Exceptions by vector, as the manuals call them.
@@ -87,7 +93,7 @@ _WORDS: Final = {
                 *("VMRUN", "VMMCALL", "VMLOAD", "VMSAVE", "STGI", "CLGI", "SKINIT", "RDTSCP", "ICEBP"),
                 *("WBINVD", "MONITOR", "MWAIT"),
             ),
-            0x60,
+            BY_BIT.start - VMEXIT,
         )
     },
     NESTED_PAGE_FAULT: "nested page fault",

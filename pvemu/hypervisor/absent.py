@@ -12,7 +12,7 @@ from pvemu.abi.errors import HypercallError
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.vcpu import Vcpu
 
-_LAST_XENOPROF_OP: Final = 16
+_LAST_XENOPROF_OP: Final = 17
 _XENOPROF_INIT: Final = 0
 _MOST_BUFFERS: Final = 2
 _BUFFER_SIZE: Final = 8

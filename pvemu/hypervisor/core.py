@@ -52,8 +52,20 @@ _LOW_MEMORY: Final = 1
 #: MiB of the hypervisor's own frames, besides the m2p, at the end of memory; more come from the domains'.
 _XEN_HEAP: Final = 6
 _LARGE_PAGE_MIB: Final = 2
-#: MiB of machine memory that the domains can't have, in a machine of up to 2 GiB.
-OVERHEAD: Final = _LOW_MEMORY + _XEN_HEAP + _LARGE_PAGE_MIB
+
+
+def _m2p_pages(memory: int) -> int:
+    """Pages of 2 MiB that the machine-to-physical map takes: four bytes for each frame of so many MiB."""
+    return -(-memory * _FRAMES_PER_MIB * 4 // (_LARGE_PAGE_MIB * MIB))
+
+
+def overhead(memory: int) -> int:
+    """MiB that the domains can't have of a machine of so many MiB."""
+    return _LOW_MEMORY + _XEN_HEAP + _m2p_pages(memory) * _LARGE_PAGE_MIB
+
+
+#: The same of any machine of up to 2 GiB.
+OVERHEAD: Final = overhead(2048)
 
 #: Cycles that a vCPU gets at least: an exit takes EXIT_COST of them, and some must be left to get on with.
 _LEAST_SLICE: Final = 2 * EXIT_COST
@@ -158,7 +170,7 @@ class Hypervisor:
     def _carve_memory(self, memory: int) -> None:
         """From the bottom: low memory, the domains' heap, the m2p, Xen's own heap."""
         frames = self.ram.frames
-        m2p_pages = -(-frames * 4 // (_LARGE_PAGE_MIB * MIB))
+        m2p_pages = _m2p_pages(memory)
         m2p_first = frames - (_XEN_HEAP + m2p_pages * _LARGE_PAGE_MIB) * _FRAMES_PER_MIB
         xen_first = frames - _XEN_HEAP * _FRAMES_PER_MIB
         for mfn in range(_LOW_MEMORY * _FRAMES_PER_MIB):

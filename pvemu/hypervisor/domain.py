@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.arch_x86 import HYPERVISOR_VIRT_START_PAE, XEN_LEGACY_MAX_VCPUS
+from pvemu.abi.errno import Errno
+from pvemu.abi.errors import HypercallError
 from pvemu.abi.sched import SHUTDOWN_crash
 from pvemu.abi.xen import (
     DOMID_FIRST_RESERVED,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.shadow.pv_shadow import PvShadow
     from pvemu.hypervisor.translated.paging import TranslatedPaging
 
-#: Bytes of a guest word: 32-bit guests only, so far.
-WORD32 = 4
+#: Bytes of a long of a 32-bit guest: how every domain begins, and every PV guest stays.
+WORD32: Final = 4
 
 #: The last event port of an unprivileged domain, as xl makes it.
 MAX_EVENT_PORT: Final = 1023
@@ -156,6 +158,17 @@ class Domain:
     def is_self(self, domid: int) -> bool:
         """Whether a domain id that the guest gave means this domain."""
         return domid in (DOMID_SELF, self.domid)
+
+    def named(self, domid: int) -> "Domain":
+        """The domain that the guest means by a domain id (Xen: rcu_lock_domain_by_any_id).
+
+        Raises:
+            HypercallError: ESRCH, there is none.
+        """
+        found = self if self.is_self(domid) else self.hypervisor.domains.get(domid)
+        if found is None:
+            raise HypercallError(Errno.ESRCH)
+        return found
 
     def iomem_flags(self, entry: int, mfn: int) -> int:
         """What to flip in an L1 entry of this domain for memory that is no RAM; or a negative errno."""

@@ -66,7 +66,7 @@ from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.abi.structure import Structure
 from pvemu.abi.vcpu import RUNSTATE_running
-from pvemu.abi.xen import DOMID_FIRST_RESERVED
+from pvemu.abi.xen import DOMID_FIRST_RESERVED, NR_VIRQS
 from pvemu.hypervisor import domctl_shadow, domctl_vcpu
 from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.domain import Domain
@@ -76,7 +76,7 @@ from pvemu.hypervisor.guest_structure import copy_back
 from pvemu.hypervisor.hypercall import hypercall
 from pvemu.hypervisor.pv.hypercall_page import hypercall_page
 from pvemu.hypervisor.vcpu import Vcpu
-from pvemu.hypervisor.virq import NR_VIRQS, is_global
+from pvemu.hypervisor.virq import is_global
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3
 from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.ram import PAGE_SHIFT
@@ -99,14 +99,10 @@ _TABLES: Final = {
 }
 
 
-def _refuse(errno: Errno) -> HypercallError:
-    return HypercallError(errno)
-
-
 def _check_other(vcpu: Vcpu, domain: Domain) -> None:
     """Some things no domain can do to itself; raises HypercallError(EINVAL)."""
     if domain is vcpu.domain:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
 
 
 # --- life -----------------------------------------------------------------------------------------
@@ -124,9 +120,9 @@ def _create(vcpu: Vcpu, op: Any, domid: int) -> int:
         taken = hypervisor.domains
         domid = next(number for number in range(1, DOMID_FIRST_RESERVED) if number not in taken)
     elif domid in hypervisor.domains:
-        raise _refuse(Errno.EEXIST)
+        raise HypercallError(Errno.EEXIST)
     if op.flags & XEN_DOMCTL_CDF_hvm:
-        raise _refuse(Errno.EOPNOTSUPP)
+        raise HypercallError(Errno.EOPNOTSUPP)
     if (
         op.flags
         or op.iommu_opts
@@ -136,11 +132,11 @@ def _create(vcpu: Vcpu, op: Any, domid: int) -> int:
         or op.arch.misc_flags & ~1
         or not 0 < op.max_vcpus <= _MOST_VCPUS
     ):
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     try:
         domain = create_domain(hypervisor, domid, privileged=False, pages=0, vcpus=op.max_vcpus)
     except OutOfFrames:
-        raise _refuse(Errno.ENOMEM) from None
+        raise HypercallError(Errno.ENOMEM) from None
     domain.has_vcpus, domain.handle = False, bytes(op.handle)
     domain.max_event_port = min(op.max_evtchn_port, domain.max_event_port)
     pause(domain)
@@ -156,13 +152,13 @@ def _destroy(vcpu: Vcpu, domain: Domain, _op: Any, argument: int) -> None:
 def _pause(vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
     _check_other(vcpu, domain)
     if domain.pause_count >= _MOST_PAUSES:
-        raise _refuse(Errno.EOVERFLOW)
+        raise HypercallError(Errno.EOVERFLOW)
     pause(domain)
 
 
 def _unpause(_vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
     if not unpause(domain):
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
 
 
 def _resume(vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
@@ -174,7 +170,7 @@ def _max_vcpus(vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
     """The number was settled when the domain was made; asking for another one is a mistake."""
     _check_other(vcpu, domain)
     if op.max != len(domain.vcpus):
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     domain.has_vcpus = True
 
 
@@ -189,7 +185,7 @@ def _set_handle(_vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
 def _set_address_size(_vcpu: Vcpu, _domain: Domain, op: Any, _argument: int) -> None:
     """32-bit guests only, so far."""
     if op.size != _ADDRESS_BITS:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
 
 
 def _get_address_size(_vcpu: Vcpu, _domain: Domain, op: Any, _argument: int) -> None:
@@ -199,7 +195,7 @@ def _get_address_size(_vcpu: Vcpu, _domain: Domain, op: Any, _argument: int) -> 
 def _set_virq_handler(_vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
     """Let a domain have a global virtual interrupt that is domain 0's otherwise."""
     if op.virq >= NR_VIRQS or not is_global(op.virq):
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     domain.hypervisor.virq_handlers[op.virq] = domain.domid
 
 
@@ -216,7 +212,7 @@ def _hypercall_init(_vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> Non
 def _frame_info(vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
     """Replace each machine frame number of a list by what the frame is to the domain."""
     if op.num > _MOST_FRAMES_ASKED:
-        raise _refuse(Errno.E2BIG)
+        raise HypercallError(Errno.E2BIG)
     memory, frames = vcpu.domain.memory, domain.hypervisor.frames
     for index in range(op.num):
         at = op.array + index * 4
@@ -270,11 +266,11 @@ def domain_info(domain: Domain) -> dict[str, Any]:
 def next_domain(vcpu: Vcpu, domid: int) -> Domain:
     """The domain of that number, or the next higher one; raises HypercallError: ESRCH; EINVAL, reserved."""
     if domid >= DOMID_FIRST_RESERVED:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     domains = vcpu.domain.hypervisor.domains
     found = min((number for number in domains if number >= domid), default=None)
     if found is None:
-        raise _refuse(Errno.ESRCH)
+        raise HypercallError(Errno.ESRCH)
     return domains[found]
 
 
@@ -324,12 +320,12 @@ def domctl(vcpu: Vcpu, argument: int) -> int:
     command, version, domid = (int.from_bytes(raw[at : at + 4], "little") for at in (0, 4, _DOMAIN_OFFSET))
     domid &= 0xFFFF
     if version != XEN_DOMCTL_INTERFACE_VERSION:
-        raise _refuse(Errno.EACCES)
+        raise HypercallError(Errno.EACCES)
     target = caller.hypervisor.domains.get(domid)
     if target is None and command not in (XEN_DOMCTL_createdomain, XEN_DOMCTL_getdomaininfo):
-        raise _refuse(Errno.ESRCH)
+        raise HypercallError(Errno.ESRCH)
     if not caller.privileged:
-        raise _refuse(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
     if command == XEN_DOMCTL_createdomain:
         op = xen_domctl_createdomain.unpack(caller.word, raw[_HEADER:])
         _write_domid(vcpu, argument, _create(vcpu, op, domid))
@@ -341,7 +337,7 @@ def domctl(vcpu: Vcpu, argument: int) -> int:
         caller.memory.copy_to_guest(argument + _HEADER, packed)
         return 0
     if command not in _COMMANDS:
-        raise _refuse(Errno.ENOSYS)
+        raise HypercallError(Errno.ENOSYS)
     assert target is not None
     structure, carry_out, writes_back = _COMMANDS[command]
     op = structure.unpack(caller.word, raw[_HEADER:]) if structure else None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.xen import DOMID_SELF
+from pvemu.abi.xen import DOMID_SELF, NR_VIRQS
 from pvemu.hypervisor.event_2l import TwoLevel
 from pvemu.hypervisor.event_fifo import Fifo
-from pvemu.hypervisor.event_ports import State, bind_port, channel, find_free_port, free_port
-from pvemu.hypervisor.virq import NR_VIRQS, is_global
+from pvemu.hypervisor.event_ports import State, bind_port, channel, find_free_port, free_port, pirq_port
+from pvemu.hypervisor.virq import is_global
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -25,28 +25,16 @@ _PORTS_BETWEEN_LOOKS: Final = 64
 _CLOSE_COST: Final = 500
 
 
-def _error(errno: Errno) -> HypercallError:
-    return HypercallError(errno)
-
-
-def named_domain(caller: "Domain", domid: int) -> "Domain":
-    """The domain that a guest names; raises HypercallError(ESRCH)."""
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise _error(Errno.ESRCH)
-    return found
-
-
 def check_privilege(caller: "Domain", domain: "Domain") -> None:
     """Another domain's ports are for a privileged one; raises HypercallError(EPERM)."""
     if domain is not caller and not caller.privileged:
-        raise _error(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
 
 
 def _check_vcpu(domain: "Domain", vcpu_id: int) -> None:
     """A domain outside the machine counts as having one vCPU; raises HypercallError(ENOENT)."""
     if vcpu_id >= max(len(domain.vcpus), 1):
-        raise _error(Errno.ENOENT)
+        raise HypercallError(Errno.ENOENT)
 
 
 # --- binding --------------------------------------------------------------------------------------
@@ -58,7 +46,7 @@ def alloc_unbound(caller: "Domain", domid: int, remote: int) -> int:
     Raises:
         HypercallError: ESRCH, no such domain; ENOSPC; EPERM, another's port asked for without privilege.
     """
-    domain = named_domain(caller, domid)
+    domain = caller.named(domid)
     port = find_free_port(domain)
     check_privilege(caller, domain)
     bind_port(domain, port, State.UNBOUND).remote = caller.domid if remote == DOMID_SELF else remote
@@ -71,11 +59,11 @@ def bind_interdomain(caller: "Domain", remote_domid: int, remote_port: int) -> i
     Raises:
         HypercallError: ESRCH, no such domain; ENOSPC; EINVAL, no such offer.
     """
-    remote = named_domain(caller, remote_domid)
+    remote = caller.named(remote_domid)
     port = find_free_port(caller)
     offer = channel(remote, remote_port)
     if offer.state is not State.UNBOUND or offer.remote != caller.domid:
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     bound = bind_port(caller, port, State.INTERDOMAIN)
     bound.remote, bound.remote_port = remote.domid, remote_port
     offer.state, offer.remote, offer.remote_port = State.INTERDOMAIN, caller.domid, port
@@ -92,10 +80,10 @@ def bind_virq(caller: "Domain", virq: int, vcpu_id: int) -> int:
             EEXIST, bound already; ENOSPC.
     """
     if virq >= NR_VIRQS or (is_global(virq) and vcpu_id):
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     _check_vcpu(caller, vcpu_id)
     if (virq, vcpu_id) in caller.virq_ports:
-        raise _error(Errno.EEXIST)
+        raise HypercallError(Errno.EEXIST)
     port = find_free_port(caller)
     bind_port(caller, port, State.VIRQ, vcpu_id).virq = virq
     caller.virq_ports[virq, vcpu_id] = port
@@ -118,11 +106,11 @@ def bind_pirq(caller: "Domain", pirq: int) -> int:
             EEXIST, bound already; ENOSPC.
     """
     if pirq >= caller.nr_pirqs:
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if pirq not in caller.pirqs and not caller.is_hvm:
-        raise _error(Errno.EPERM)
-    if any(bound.state is State.PIRQ and bound.pirq == pirq for bound in caller.channels):
-        raise _error(Errno.EEXIST)
+        raise HypercallError(Errno.EPERM)
+    if pirq_port(caller, pirq) is not None:
+        raise HypercallError(Errno.EEXIST)
     port = find_free_port(caller)
     bind_port(caller, port, State.PIRQ).pirq = pirq
     return port
@@ -139,7 +127,7 @@ def bind_vcpu(caller: "Domain", port: int, vcpu_id: int) -> int:
     bound = channel(caller, port)
     movable = bound.state in (State.UNBOUND, State.INTERDOMAIN, State.PIRQ)
     if not movable and not (bound.state is State.VIRQ and is_global(bound.virq)):
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     bound.vcpu = vcpu_id
     return 0
 
@@ -151,7 +139,7 @@ def close(caller: "Domain", port: int) -> int:
     """Free a port; a remote end becomes unbound again. Raises HypercallError(EINVAL)."""
     closing = channel(caller, port)
     if closing.state in (State.FREE, State.RESERVED):
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if closing.state is State.VIRQ:
         del caller.virq_ports[closing.virq, 0 if is_global(closing.virq) else closing.vcpu]
     peer = closing.remote if closing.state is State.INTERDOMAIN else None
@@ -169,12 +157,12 @@ def reset(caller: "Domain", domid: int, *, resuming: bool) -> bool:
         HypercallError: ESRCH, no such domain; EPERM, another's; EINVAL, another's that is not paused;
             EBUSY, there is no reset to resume, or one to be resumed first.
     """
-    domain = named_domain(caller, domid)
+    domain = caller.named(domid)
     check_privilege(caller, domain)
     if domain is not caller and not domain.pause_count:
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if resuming != bool(domain.next_reset_port):
-        raise _error(Errno.EBUSY)
+        raise HypercallError(Errno.EBUSY)
     domain.next_reset_port = domain.next_reset_port or 1
     if not close_all(domain):
         return False
@@ -209,7 +197,7 @@ def send(caller: "Domain", port: int) -> int:
     """
     channels = caller.channels
     if port >= len(channels):
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     ringing = channels[port]
     state = ringing.state
     if state is _INTERDOMAIN:
@@ -217,7 +205,7 @@ def send(caller: "Domain", port: int) -> int:
     elif state is _IPI:
         caller.events.set_pending(port)
     elif state is not _UNBOUND:
-        raise _error(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     return 0
 
 
@@ -236,8 +224,8 @@ def set_priority(caller: "Domain", port: int, priority: int) -> int:
     """
     bound = channel(caller, port)
     if not isinstance(caller.events, Fifo):
-        raise _error(Errno.ENOSYS)
+        raise HypercallError(Errno.ENOSYS)
     if bound.state <= State.RESERVED:
-        raise _error(Errno.EACCES)
+        raise HypercallError(Errno.EACCES)
     caller.events.set_priority(port, priority)
     return 0

@@ -52,7 +52,6 @@ from pvemu.hypervisor.event_channel import (
     bind_virq,
     check_privilege,
     close,
-    named_domain,
     reset,
     send,
     set_priority,
@@ -103,7 +102,7 @@ def _do_bind_pirq(vcpu: Vcpu, op: Any) -> int:
 
 
 def _do_status(vcpu: Vcpu, op: Any) -> int:
-    domain = named_domain(vcpu.domain, op.dom)
+    domain = vcpu.domain.named(op.dom)
     bound = channel(domain, op.port)
     check_privilege(vcpu.domain, domain)
     op.status, op.vcpu = _STATUS[bound.state], bound.vcpu

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.event_channel import EVTCHN_FIFO_PRIORITY_DEFAULT
+from pvemu.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
@@ -87,7 +87,7 @@ class CallDelivery:
 
     def __init__(self, domain: "Domain") -> None:
         self._domain = domain
-        self.limit = 1 << 17
+        self.limit = EVTCHN_FIFO_NR_CHANNELS
 
     def set_pending(self, port: int) -> None:
         """Queue the call."""
@@ -147,6 +147,14 @@ def find_free_port(domain: "Domain") -> int:
             if not events.is_busy(port):
                 return port
     raise HypercallError(Errno.ENOSPC)
+
+
+def pirq_port(domain: "Domain", pirq: int) -> int | None:
+    """The port to which an interrupt of a device is bound; None: to none."""
+    for port, bound in enumerate(domain.channels):
+        if bound.state is State.PIRQ and bound.pirq == pirq:
+            return port
+    return None
 
 
 def bind_port(domain: "Domain", port: int, state: State, vcpu: int = 0) -> EventChannel:

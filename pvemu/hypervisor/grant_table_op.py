@@ -42,6 +42,7 @@ from pvemu.hypervisor.grant_cache_flush import cache_flush
 from pvemu.hypervisor.grant_table import MAX_FRAMES, status_frames_for
 from pvemu.hypervisor.guest_structure import read_structure
 from pvemu.hypervisor.hypercall import Handler, made_hypercall
+from pvemu.hypervisor.physmap import any_domain
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -112,15 +113,16 @@ def _any_number(carry_out: Callable[[Vcpu, int], int]) -> _Command:
     return _batch(lambda vcpu, number, argument, count: carry_out(vcpu, argument))
 
 
+#: How a status tells what else an error number would.
+_STATUS: Final = {Errno.ESRCH: GNTST_bad_domain, Errno.EPERM: GNTST_permission_denied}
+
+
 def _any_domain(vcpu: Vcpu, domid: int) -> "Domain":
     """The domain that a command is about; raises GrantRefused: GNTST_bad_domain, GNTST_permission_denied."""
-    caller = vcpu.domain
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise GrantRefused(GNTST_bad_domain)
-    if found is not caller and not caller.privileged:
-        raise GrantRefused(GNTST_permission_denied)
-    return found
+    try:
+        return any_domain(vcpu, domid)
+    except HypercallError as error:
+        raise GrantRefused(_STATUS[error.errno]) from error
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -225,18 +227,12 @@ def _set_version(vcpu: Vcpu, argument: int) -> int:
 
 
 def _get_version(vcpu: Vcpu, argument: int) -> int:
+    """This one command tells in the hypercall's result what others tell in a status."""
     op = read_structure(vcpu.domain, gnttab_get_version, argument)
-    try:
-        version = _any_domain(vcpu, op.dom).grant_table.version
-    except GrantRefused as refused:
-        raise HypercallError(_ERRNO[refused.status]) from refused
+    version = any_domain(vcpu, op.dom).grant_table.version
     at = argument + gnttab_get_version.offset("version", vcpu.domain.word)
     vcpu.domain.memory.write_u32(at, version)
     return 0
-
-
-#: This one command tells in the hypercall's result what others tell in a status.
-_ERRNO: Final = {GNTST_bad_domain: Errno.ESRCH, GNTST_permission_denied: Errno.EPERM}
 
 
 _COMMANDS: Final[dict[int, _Command]] = {

@@ -42,18 +42,6 @@ _MEMORY, _READ_ONLY, _DEVICE = range(3)
 _LEAST_VECTOR: Final = 0x10
 
 
-def _refuse(errno: Errno) -> HypercallError:
-    return HypercallError(errno)
-
-
-def _find(vcpu: Vcpu, domid: int) -> Domain:
-    """The domain of a number; raises HypercallError(ESRCH)."""
-    found = vcpu.domain if vcpu.domain.is_self(domid) else vcpu.domain.hypervisor.domains.get(domid)
-    if found is None:
-        raise _refuse(Errno.ESRCH)
-    return found
-
-
 def _param(vcpu: Vcpu, argument: int) -> tuple[Any, Domain]:
     """The structure of a request about a parameter, and the domain.
 
@@ -62,10 +50,10 @@ def _param(vcpu: Vcpu, argument: int) -> tuple[Any, Domain]:
     """
     op = read_structure(vcpu.domain, xen_hvm_param, argument)
     if op.index >= HVM_NR_PARAMS:
-        raise _refuse(Errno.EINVAL)
-    domain = _find(vcpu, op.domid)
+        raise HypercallError(Errno.EINVAL)
+    domain = vcpu.domain.named(op.domid)
     if not domain.is_hvm:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     return op, domain
 
 
@@ -86,12 +74,12 @@ def _set_evtchn_upcall_vector(vcpu: Vcpu, argument: int) -> int:
     """Have a vCPU told of events by a vector of its own; the first one comes at once."""
     domain = vcpu.domain
     if not domain.is_hvm:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     op = read_structure(vcpu.domain, xen_hvm_evtchn_upcall_vector, argument)
     if op.vector < _LEAST_VECTOR:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if op.vcpu >= len(domain.vcpus):
-        raise _refuse(Errno.ENOENT)
+        raise HypercallError(Errno.ENOENT)
     told = domain.vcpus[op.vcpu]
     told.hvm.callback_vector = op.vector
     domain.hvm.upcalls.tell(told)
@@ -100,7 +88,7 @@ def _set_evtchn_upcall_vector(vcpu: Vcpu, argument: int) -> int:
 
 def _flush_tlbs(vcpu: Vcpu, argument: int) -> int:
     if argument or not vcpu.domain.is_hvm:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     vcpu.domain.hvm.paging.root_changed(vcpu)
     return 0
 
@@ -108,11 +96,11 @@ def _flush_tlbs(vcpu: Vcpu, argument: int) -> int:
 def _pagetable_dying(vcpu: Vcpu, argument: int) -> int:
     """A hint that helps shadow paging; ours does without."""
     op = read_structure(vcpu.domain, xen_hvm_pagetable_dying, argument)
-    domain = _find(vcpu, op.domid)
+    domain = vcpu.domain.named(op.domid)
     if domain is not vcpu.domain:
-        raise _refuse(Errno.EOPNOTSUPP)
+        raise HypercallError(Errno.EOPNOTSUPP)
     if not domain.is_hvm or domain.hvm.paging.has_guest_cr3:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     return 0
 
 
@@ -126,18 +114,18 @@ def _xentrace(vcpu: Vcpu, argument: int) -> int:
     """Put an event into the trace, which nobody reads."""
     op = read_structure(vcpu.domain, xen_hvm_xentrace, argument)
     if op.extra_bytes > _MOST_EXTRA or op.event & _EVENT_MASK:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     return 0
 
 
 def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
     """What a gfn is: memory, memory that can't be written, or nothing."""
     op = read_structure(vcpu.domain, xen_hvm_get_mem_type, argument)
-    domain = _find(vcpu, op.domid)
+    domain = vcpu.domain.named(op.domid)
     if domain is not vcpu.domain and not vcpu.domain.privileged:
-        raise _refuse(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
     if not domain.is_hvm:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if domain.p2m.get(op.pfn) is None:
         op.mem_type = _DEVICE
     else:
@@ -149,7 +137,7 @@ def _get_mem_type(vcpu: Vcpu, argument: int) -> int:
 def _guest_request(_vcpu: Vcpu, argument: int) -> int:
     """Tell whoever watches this guest, which is nobody."""
     if argument:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     return 0
 
 
@@ -175,5 +163,5 @@ _COMMANDS: Final[dict[int, Callable[[Vcpu, int], int]]] = {
 def hvm_op(vcpu: Vcpu, command: int, argument: int) -> int:
     """Carry out one HVMOP_* command."""
     if command not in _COMMANDS:
-        raise _refuse(Errno.ENOSYS)
+        raise HypercallError(Errno.ENOSYS)
     return _COMMANDS[command](vcpu, argument)

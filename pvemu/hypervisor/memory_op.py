@@ -208,19 +208,22 @@ def _maximum_ram_page(vcpu: Vcpu, _argument: int) -> int:
     return vcpu.domain.hypervisor.ram.frames
 
 
+def _asked_about(vcpu: Vcpu, argument: int) -> Domain:
+    """The domain that is all a request names; raises HypercallError: EFAULT, ESRCH, EPERM."""
+    return any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid)
+
+
 def _current_reservation(vcpu: Vcpu, argument: int) -> int:
-    return any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid).pages
+    return _asked_about(vcpu, argument).pages
 
 
 def _maximum_reservation(vcpu: Vcpu, argument: int) -> int:
-    return min(
-        any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid).max_pages, _INT_MAX
-    )
+    return min(_asked_about(vcpu, argument).max_pages, _INT_MAX)
 
 
 def _maximum_gpfn(vcpu: Vcpu, argument: int) -> int:
     """A PV guest itself says how many pfns it has, in its shared_info."""
-    domain = any_domain(vcpu, read_structure(vcpu.domain, xen_memory_domain, argument).domid)
+    domain = _asked_about(vcpu, argument)
     if domain.is_translated:
         return domain.p2m.highest
     pages = domain.hypervisor.ram.u32[domain.shared_info + _MAX_PFN >> 2]

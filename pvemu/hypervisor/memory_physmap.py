@@ -37,11 +37,7 @@ def _translated(vcpu: Vcpu, domid: int, space: int | None = None) -> Domain:
         HypercallError: ESRCH; EACCES, its frames are machine frames, or the space is for domain 0 alone;
             EPERM, another's, without privilege.
     """
-    caller = vcpu.domain
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise HypercallError(Errno.ESRCH)
-    if not found.is_translated or space == XENMAPSPACE_dev_mmio:
+    if not vcpu.domain.named(domid).is_translated or space == XENMAPSPACE_dev_mmio:
         raise HypercallError(Errno.EACCES)
     return any_domain(vcpu, domid)
 

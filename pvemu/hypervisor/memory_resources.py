@@ -68,13 +68,9 @@ def access_op(vcpu: Vcpu, argument: int) -> int:
 def pod_target(vcpu: Vcpu, argument: int) -> int:
     """Memory that is populated on demand: only HVM guests could have it, and none has."""
     request = read_structure(vcpu.domain, xen_pod_target, argument)
-    caller = vcpu.domain
-    found = caller if caller.is_self(request.domid) else caller.hypervisor.domains.get(request.domid)
-    if found is None:
-        raise HypercallError(Errno.ESRCH)
-    if not found.is_hvm:
+    if not vcpu.domain.named(request.domid).is_hvm:
         raise HypercallError(Errno.EINVAL)
-    raise HypercallError(Errno.ENOSYS if caller.privileged else Errno.EPERM)
+    raise HypercallError(Errno.ENOSYS if vcpu.domain.privileged else Errno.EPERM)
 
 
 def get_vnumainfo(vcpu: Vcpu, argument: int) -> int:

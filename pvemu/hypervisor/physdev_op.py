@@ -16,6 +16,7 @@ from pvemu.abi.physdev import (
     MAP_PIRQ_TYPE_MSI_SEG,
     MAP_PIRQ_TYPE_MULTI_MSI,
     PHYSDEVOP_IRQ_UNMASK_NOTIFY,
+    XEN_PCI_MMCFG_RESERVED,
     PHYSDEVOP_alloc_irq_vector,
     PHYSDEVOP_apic_read,
     PHYSDEVOP_apic_write,
@@ -65,7 +66,7 @@ from pvemu.abi.physdev import (
 )
 from pvemu.abi.structure import Structure
 from pvemu.hypervisor.domain import Domain
-from pvemu.hypervisor.event_ports import State
+from pvemu.hypervisor.event_ports import pirq_port
 from pvemu.hypervisor.guest_page import get_guest_page, put_guest_page
 from pvemu.hypervisor.guest_structure import copy_back, read_structure
 from pvemu.hypervisor.hypercall import hypercall
@@ -81,22 +82,15 @@ _FIRST_FREE_GSI: Final = 16
 _TAKEN: Final = -1
 
 
-def _refuse(errno: Errno) -> HypercallError:
-    return HypercallError(errno)
-
-
 def _check_privilege(vcpu: Vcpu) -> None:
     """Hardware belongs to domain 0; raises HypercallError(EPERM)."""
     if not vcpu.domain.privileged:
-        raise _refuse(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
 
 
 def _domain(vcpu: Vcpu, domid: int) -> Domain:
     """The domain whose interrupts are meant; raises HypercallError: ESRCH; EPERM without privilege."""
-    caller = vcpu.domain
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise _refuse(Errno.ESRCH)
+    found = vcpu.domain.named(domid)
     _check_privilege(vcpu)
     return found
 
@@ -106,14 +100,14 @@ def _domain(vcpu: Vcpu, domid: int) -> Domain:
 
 def _set_iopl(vcpu: Vcpu, op: Any) -> None:
     if op.iopl > _HIGHEST_IOPL:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     vcpu.iopl = op.iopl
 
 
 def _set_iobitmap(vcpu: Vcpu, op: Any) -> None:
     """Let ring 3 use the ports whose bit is 0; the whole bitmap must lie in the guest's address space."""
     if not vcpu.domain.memory.range_okay(op.bitmap, _BITMAP_BYTES) or op.nr_ports > _MOST_PORTS:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     vcpu.io_bitmap, vcpu.io_ports = op.bitmap, op.nr_ports
 
 
@@ -123,11 +117,10 @@ def _set_iobitmap(vcpu: Vcpu, op: Any) -> None:
 def _eoi(vcpu: Vcpu, op: Any) -> None:
     domain = vcpu.domain
     if op.irq >= domain.nr_pirqs or op.irq not in domain.pirqs:
-        raise _refuse(Errno.EINVAL)
-    if domain.unmasks_at_eoi:
-        for port, bound in enumerate(domain.channels):
-            if bound.state is State.PIRQ and bound.pirq == op.irq:
-                domain.events.unmask(port)
+        raise HypercallError(Errno.EINVAL)
+    port = pirq_port(domain, op.irq) if domain.unmasks_at_eoi else None
+    if port is not None:
+        domain.events.unmask(port)
 
 
 def _pirq_eoi_gmfn(vcpu: Vcpu, op: Any, *, unmasks: bool) -> None:
@@ -136,14 +129,14 @@ def _pirq_eoi_gmfn(vcpu: Vcpu, op: Any, *, unmasks: bool) -> None:
     frame = get_guest_page(domain, op.gmfn)
     if domain.pirq_eoi_frame is not None:
         put_guest_page(domain, frame)
-        raise _refuse(Errno.EBUSY)
+        raise HypercallError(Errno.EBUSY)
     domain.pirq_eoi_frame = frame
     domain.unmasks_at_eoi |= unmasks
 
 
 def _irq_status_query(vcpu: Vcpu, op: Any) -> None:
     if op.irq >= vcpu.domain.nr_pirqs:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     op.flags = XENIRQSTAT_needs_eoi
 
 
@@ -156,15 +149,15 @@ def _alloc_irq_vector(vcpu: Vcpu, op: Any) -> None:
 def _apic(vcpu: Vcpu, _op: Any) -> None:
     """There is no I/O APIC, wherever it is looked for."""
     _check_privilege(vcpu)
-    raise _refuse(Errno.EINVAL)
+    raise HypercallError(Errno.EINVAL)
 
 
 def _setup_gsi(vcpu: Vcpu, op: Any) -> None:
     if not 0 <= op.gsi < _GSIS:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     _check_privilege(vcpu)
     if op.gsi == 0:  # the timer's, which is the hypervisor's
-        raise _refuse(Errno.EEXIST)
+        raise HypercallError(Errno.EEXIST)
 
 
 def _free_pirq(domain: Domain, kind: int) -> int:
@@ -175,7 +168,7 @@ def _free_pirq(domain: Domain, kind: int) -> int:
     for pirq in candidates:
         if pirq not in domain.pirqs:
             return pirq
-    raise _refuse(Errno.ENOSPC)
+    raise HypercallError(Errno.ENOSPC)
 
 
 def _get_free_pirq(vcpu: Vcpu, op: Any) -> None:
@@ -187,23 +180,23 @@ def _map_pirq(vcpu: Vcpu, op: Any) -> None:
     """Map an interrupt of the machine, as far as it has any: those of no device."""
     domain = _domain(vcpu, op.domid)
     if op.type in (MAP_PIRQ_TYPE_MSI, MAP_PIRQ_TYPE_MSI_SEG, MAP_PIRQ_TYPE_MULTI_MSI):
-        raise _refuse(Errno.ENODEV)
+        raise HypercallError(Errno.ENODEV)
     if op.type != MAP_PIRQ_TYPE_GSI or not 0 <= op.index < _GSIS:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     current = next((pirq for pirq, irq in domain.pirqs.items() if irq == op.index), None)
     if op.pirq < 0:
         op.pirq = _free_pirq(domain, op.type) if current is None else current
     elif current is not None and op.pirq != current:
-        raise _refuse(Errno.EEXIST)
+        raise HypercallError(Errno.EEXIST)
     if op.pirq >= domain.nr_pirqs:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     domain.pirqs[op.pirq] = op.index
 
 
 def _unmap_pirq(vcpu: Vcpu, op: Any) -> None:
     domain = _domain(vcpu, op.domid)
     if domain.pirqs.get(op.pirq, _TAKEN) == _TAKEN:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     del domain.pirqs[op.pirq]
 
 
@@ -223,7 +216,7 @@ def _add_device(vcpu: Vcpu, op: Any) -> None:
 
 def _add_device_ext(vcpu: Vcpu, op: Any) -> None:
     if op.is_extfn > 1 or op.is_virtfn > 1:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     _add_device(vcpu, op)
 
 
@@ -235,7 +228,7 @@ def _remove_device(vcpu: Vcpu, op: Any) -> None:
 
 def _restore_msi(vcpu: Vcpu, op: Any) -> None:
     if _device(op) not in vcpu.domain.hypervisor.pci_devices:
-        raise _refuse(Errno.ENODEV)
+        raise HypercallError(Errno.ENODEV)
 
 
 def _msix(vcpu: Vcpu, op: Any) -> None:
@@ -243,8 +236,9 @@ def _msix(vcpu: Vcpu, op: Any) -> None:
     _restore_msi(vcpu, op)
 
 
-def _no_mmcfg(_vcpu: Vcpu, _op: Any) -> None:
-    raise _refuse(Errno.ENODEV)
+def _no_mmcfg(_vcpu: Vcpu, op: Any) -> None:
+    """There is no PCI bus whose configuration memory holds, but the flags are looked at first."""
+    raise HypercallError(Errno.EINVAL if op.flags & ~XEN_PCI_MMCFG_RESERVED else Errno.ENODEV)
 
 
 def _nothing(_vcpu: Vcpu, _op: Any) -> None:
@@ -303,7 +297,7 @@ def physdev_op(vcpu: Vcpu, command: int, argument: int) -> int:
     if command == PHYSDEVOP_IRQ_UNMASK_NOTIFY and not vcpu.domain.is_hvm:
         return 0
     if command not in _COMMANDS or vcpu.domain.is_hvm:
-        raise _refuse(Errno.ENOSYS)
+        raise HypercallError(Errno.ENOSYS)
     if command in _PRIVILEGED:
         _check_privilege(vcpu)
     structure, carry_out, writes_back = _COMMANDS[command]

@@ -17,9 +17,7 @@ _MAX_ORDER_PRIVILEGED: Final = 12
 def any_domain(vcpu: Vcpu, domid: int) -> Domain:
     """A domain by its number or DOMID_SELF; raises HypercallError: ESRCH, or EPERM for another's."""
     caller = vcpu.domain
-    found = caller if caller.is_self(domid) else caller.hypervisor.domains.get(domid)
-    if found is None:
-        raise HypercallError(Errno.ESRCH)
+    found = caller.named(domid)
     if found is not caller and not caller.privileged:
         raise HypercallError(Errno.EPERM)
     return found

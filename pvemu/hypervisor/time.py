@@ -43,19 +43,20 @@ _MULTIPLIER, _SHIFT = _scale()
 
 
 def update_time(vcpu: Vcpu, now: int) -> None:
-    """Write the current cycle and system time into the vCPU's vcpu_time_info; its version moves by 2.
-
-    The cycle is what the guest's own counter shows.
+    """Write the time into the vCPU's vcpu_time_info; its version moves to the next even number.
 
     The guest's own copy (VCPUOP_register_vcpu_time_memory_area) gets the same, if it can be written.
+
+    Args:
+        now: the machine's cycle, which is system time as well, for each takes a nanosecond. With it goes what
+            the guest's own counter shows then.
     """
     ram = vcpu.domain.hypervisor.ram
     at = vcpu.info + _TIME
     version = ram.u32[at >> 2]
     cycle = vcpu.hvm.tsc_at(now) if vcpu.domain.is_hvm else now
     _FIELDS.pack_into(ram.u8, at + _FIELDS_OFFSET, cycle, now, _MULTIPLIER, _SHIFT, 0)
-    # An odd one, which only the guest can have written, is made even.
-    ram.u32[at >> 2] = ((version | 1) + 1 if version & 1 else version + 2) & 0xFFFFFFFF
+    ram.u32[at >> 2] = (version | 1) + 1 & 0xFFFFFFFF
     if vcpu.time_area:
         try:
             vcpu.domain.memory.copy_to_guest(vcpu.time_area, bytes(ram.u8[at : at + _TIME_SIZE]))

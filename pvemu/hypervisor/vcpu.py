@@ -52,7 +52,7 @@ class Vcpu:
             frame of the shadow that the processor walks instead, None while it walks the monitor.
         own_frames: the frames that monitor consists of.
         ldt_pages: machine frames of the pages of the LDT that the processor has used.
-        debugreg: DR0 to DR7 as the guest set them.
+        debugreg: DR0 to DR7 as the guest set them; mcg_status: the same of its machine-check status.
         iopl: virtual I/O privilege level, 0 to 3; io_bitmap, io_ports: virtual address of a map of ports that
             it may use all the same, and how many of them the map is for.
         entry_context: its first registers (vcpu_guest_context) until it gets the processor.
@@ -101,6 +101,7 @@ class Vcpu:
         self.ldt_entries = 0
         self.ldt_pages: dict[int, int] = {}
         self.debugreg = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
+        self.mcg_status = 0
         self.iopl = 0
         self.io_bitmap = self.io_ports = 0
         self.nmi_pending = self.nmi_masked = False

@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU
+from pvemu.abi.xen import VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
     from pvemu.hypervisor.domain import Domain
     from pvemu.hypervisor.vcpu import Vcpu
-
-__all__ = ["NR_VIRQS", "is_global", "send_global_virq", "send_virq"]
 
 #: Virtual interrupts that each vCPU has for itself; the others are bound on vCPU 0 and may move.
 _PER_VCPU: Final = frozenset({VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, VIRQ_XENPMU})

@@ -32,6 +32,8 @@ _VALID: Final = frozenset(
 _VALID_IN_HVM: Final = frozenset({VMASST_TYPE_runstate_update_flag})
 #: Those of a PV guest as bits.
 VALID_ASSISTS: Final = sum(1 << kind for kind in _VALID)
+#: As a bit: the guest's virtual I/O privilege level is seen in its flags, and its kernel counts as ring 0.
+ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
 
 
 @hypercall("vm_assist")

@@ -37,7 +37,9 @@ def read_disk(text: str, taken: frozenset[str] = frozenset()) -> DiskRequest:
     words = _split(text)
     named = words.named
     if named.get("format", "raw") != "raw":
-        raise PvemuError(f"disk {text!r}: {named['format']} images can't be read, convert it to raw")
+        raise PvemuError(
+            f"disk {text!r}: {named['format']} images can't be read: convert it to raw with qemu-img"
+        )
     target = _PREFIX.sub("", named.get("target", ""), count=1)
     if not target and "backend" not in named:
         raise PvemuError(f"disk {text!r} names no file: {_EXAMPLE}")
@@ -47,7 +49,9 @@ def read_disk(text: str, taken: frozenset[str] = frozenset()) -> DiskRequest:
     devtype = named.get("devtype", "disk")
     if devtype not in _DEVTYPES:
         raise PvemuError(f"disk {text!r}: devtype is disk or cdrom, not {devtype!r}")
-    vdev = named.get("vdev") or next(name for name in _NAMES if name not in taken)
+    vdev = named.get("vdev") or next((name for name in _NAMES if name not in taken), "")
+    if not vdev:
+        raise PvemuError(f"disk {text!r}: all names up to {_NAMES[-1]} are taken, so say what it is called")
     vdev_number(vdev)
     spec = DiskSpec(
         target,

@@ -14,16 +14,14 @@ from rich.table import Table
 
 from pvemu.abi.hypercalls import BY_NUMBER
 from pvemu.cpu import exits, layout
+from pvemu.hypervisor.pv.traps import HYPERCALL_VECTOR
 from pvemu.toolstack.machine import Machine
 
 #: Rows that are shown to a person; the JSON has all.
 _SHOWN: Final = 40
 #: Different values (MSRs, say) that get rows of their own: a guest can't fill memory by inventing more.
 _MOST_DETAILS: Final = 4096
-_HYPERCALL_VECTOR: Final = 0x82
 _PV_KERNEL_RING: Final = 1
-_MSR: Final = exits.VMEXIT + 0x7C
-_VMMCALL: Final = exits.VMEXIT + 0x81
 
 Detail = Callable[[], str]
 Answer = TypeVar("Answer")
@@ -63,9 +61,9 @@ class ExitTable:
         self._inner = 0
         self._begin = self._end = time.perf_counter_ns()
         self._details: Mapping[int, Detail] = {
-            _HYPERCALL_VECTOR: self._software_interrupt,
-            _VMMCALL: self._hypercall,
-            _MSR: self._msr,
+            HYPERCALL_VECTOR: self._software_interrupt,
+            exits.VMMCALL: self._hypercall,
+            exits.MSR: self._msr,
         }
         self._words = [exits.describe(number) for number in range(exits.EXIT_NUMBERS)]
         cpu.surround(self._around)
@@ -161,7 +159,7 @@ class ExitTable:
 
     def _software_interrupt(self) -> str:
         if self._u32[layout.HFLAGS // 4] & layout.HF_CPL != _PV_KERNEL_RING:
-            return self._words[_HYPERCALL_VECTOR]
+            return self._words[HYPERCALL_VECTOR]
         return self._hypercall()
 
     def _hypercall(self) -> str:

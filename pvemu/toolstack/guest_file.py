@@ -12,6 +12,8 @@ from pvemu.toolstack.guest_kind import GuestKind, kind_of, read_kernel
 _ELF_MAGIC: Final = b"\x7fELF"
 _WITHOUT_PV_ENTRY: Final = (GuestKind.PVH, GuestKind.HVM)
 _TARGET_WITHOUT_PV_ENTRY: Final = "hvm32"
+#: For a guest without a serial port: guestkit's library then writes to Xen's console.
+_DEFINED_FOR_PVH: Final = {"XEN_CONSOLE": 1}
 _KINDS: Final = "give an ELF kernel, a compressed one, or guestkit source"
 
 
@@ -40,9 +42,10 @@ def guest_from(path: Path, data: bytes, kind: GuestKind | None = None) -> GuestF
     text = as_source(data)
     if text is None:
         return GuestFile(data)
-    assembled = assemble(text, filename=str(path))
+    defines = _DEFINED_FOR_PVH if kind is GuestKind.PVH else None
+    assembled = assemble(text, filename=str(path), defines=defines)
     if kind in _WITHOUT_PV_ENTRY and not _can_be(assembled.elf, kind):
-        assembled = assemble(text, filename=str(path), target=_TARGET_WITHOUT_PV_ENTRY)
+        assembled = assemble(text, filename=str(path), defines=defines, target=_TARGET_WITHOUT_PV_ENTRY)
     return GuestFile(assembled.elf, assembled.warnings)
 
 

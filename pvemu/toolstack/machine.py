@@ -9,7 +9,7 @@ from pvemu.abi.errors import PvemuError
 from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.cpu.processor import ClockKind
 from pvemu.cpu.state_window import WindowKind
-from pvemu.hypervisor.core import OVERHEAD, End, Hypervisor
+from pvemu.hypervisor.core import OVERHEAD, End, Hypervisor, overhead
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.log import Log
@@ -285,21 +285,21 @@ def _machine_memory(configs: Sequence[GuestConfig], machine_memory: int | None) 
     memory = sum(config.memory for config in configs)
     if memory < 1:
         raise PvemuError(f"a guest can't have {memory} MiB of memory: give --memory at least 1")
-    needed = memory + OVERHEAD
+    needed = _machine_for(memory)
     if machine_memory is None:
         tables = sum(map(paging_memory, configs)) if needed > _SURELY_ENOUGH else 0
-        machine_memory = max(DEFAULT_MACHINE_MEMORY, _even(needed + tables))
+        machine_memory = max(DEFAULT_MACHINE_MEMORY, _machine_for(memory + tables))
     if machine_memory > LARGEST_MACHINE_MEMORY:
         raise PvemuError(
             f"a machine of {machine_memory} MiB is more than the {LARGEST_MACHINE_MEMORY} MiB "
             "that are supported: take less with --memory or --machine-memory"
         )
     if machine_memory < needed or machine_memory % 2:
-        raise PvemuError(
-            f"a guest of {memory} MiB needs an even --machine-memory of at least {_even(needed)} MiB"
-        )
+        raise PvemuError(f"a guest of {memory} MiB needs an even --machine-memory of at least {needed} MiB")
     return machine_memory
 
 
-def _even(mebibytes: int) -> int:
-    return mebibytes + mebibytes % 2
+def _machine_for(memory: int) -> int:
+    """MiB of the smallest machine, an even number, whose domains can have so many MiB."""
+    needed = memory + overhead(memory + OVERHEAD)
+    return needed + needed % 2

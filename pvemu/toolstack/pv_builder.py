@@ -6,7 +6,7 @@ The state in which a guest begins is described in public header xen.h ("start-of
 from collections.abc import Iterator
 from typing import Final
 
-from pvemu.abi.features import XENFEAT_auto_translated_physmap, XENFEAT_pae_pgdir_above_4gb
+from pvemu.abi.features import XENFEAT_auto_translated_physmap
 from pvemu.abi.memory import XENMAPSPACE_grant_table, XENMAPSPACE_shared_info
 from pvemu.abi.xen import (
     MAX_GUEST_CMDLINE,
@@ -26,6 +26,7 @@ from pvemu.toolstack.errors import CommandLineTooLong, KernelRefused
 from pvemu.toolstack.guest_kind import KernelFile, Paging
 from pvemu.toolstack.kernel import Kernel, load_pv_kernel
 from pvemu.toolstack.layout import DomainLayout, plan_domain
+from pvemu.toolstack.xen_notes import PaeMode
 
 _MAGIC: Final = b"xen-3.0-x86_32p"
 _WORD: Final = 4
@@ -54,7 +55,7 @@ def build_pv_domain(domctl: Domctl, file: KernelFile, plan: DomainPlan) -> Built
     domain = domctl.create_domain(
         plan.domid, privileged=privileged, pages=limit, vcpus=plan.vcpus, translated=translated
     )
-    if privileged and layout.kernel.features_supported & 1 << XENFEAT_pae_pgdir_above_4gb:
+    if privileged and layout.kernel.pae_mode in (PaeMode.EXTENDED_CR3, PaeMode.BIMODAL):
         domain.vm_assist |= 1 << VMASST_TYPE_pae_extended_cr3
     frames = domctl.populate_physmap(domain, pages)
     #: The frames as the guest numbers them.

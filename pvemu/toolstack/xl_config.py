@@ -1,5 +1,6 @@
 """Reading xl.cfg files: the guests of Xen's own toolstack (xl.cfg(5))."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,8 @@ from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.interface_spec import read_interface
 
 Value = int | str | list[Any]
+
+_ASSIGNMENT: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*\+?=")
 
 #: What the key `builder` meant before there was `type`.
 _BUILDERS: Final = {"generic": GuestKind.PV, "linux": GuestKind.PV, "hvm": GuestKind.HVM}
@@ -52,8 +55,13 @@ def _parser() -> Lark:
 
 
 def looks_like_config(text: str) -> bool:
-    """Whether a text is an xl.cfg file and not source of guestkit: it says which kernel to run."""
-    return any(line.split("=")[0].strip() == "kernel" for line in text.splitlines() if "=" in line)
+    """Whether a text is an xl.cfg file and not source of guestkit, where no statement is NAME = VALUE.
+
+    It begins with one, or one says which kernel to run.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assigned = [_ASSIGNMENT.match(line) for line in lines]
+    return bool(assigned and assigned[0]) or any(found and found[1] == "kernel" for found in assigned)
 
 
 def read_config(path: Path, text: str) -> ConfigFile:

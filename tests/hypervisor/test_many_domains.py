@@ -10,8 +10,9 @@ from test_scheduler import BUSY, IDLE, YIELDING, ran
 from guestkit import assemble
 from pvemu import Machine, Outcome
 from pvemu.hypervisor.audit import Auditor
-from pvemu.hypervisor.core import Hypervisor
+from pvemu.hypervisor.core import MIB, Hypervisor, overhead
 from pvemu.memory.heap import OutOfFrames
+from pvemu.memory.ram import PAGE_SIZE
 from pvemu.toolstack.guest_config import GuestConfig
 
 DOMAINS = 256
@@ -50,6 +51,18 @@ def test_the_hypervisor_takes_the_domains_memory_when_its_own_is_used_up_and_giv
         hypervisor.free_xen_page(mfn)
     assert (hypervisor.free_xen_frames, hypervisor.heap.free_frames) == (own, free)
     assert not hypervisor.is_special_page(hypervisor.heap.allocate(1))
+
+
+@pytest.mark.parametrize("memory", [16, 1024, 2048, 2050, 4096])
+def test_the_domains_can_have_all_of_a_machine_but_the_overhead(memory: int) -> None:
+    hypervisor = Hypervisor(memory)
+    assert hypervisor.heap.free_frames * PAGE_SIZE == (memory - overhead(memory)) * MIB
+    hypervisor.cpu.close()
+
+
+def test_a_guest_of_two_gigabytes_gets_a_machine_that_it_fits_into() -> None:
+    with Machine([GuestConfig(assemble(PASSES_ON).elf, memory=2048)]) as machine:
+        assert machine.domain.pages * PAGE_SIZE == 2048 * MIB
 
 
 def test_a_machine_without_any_memory_left_says_so() -> None:

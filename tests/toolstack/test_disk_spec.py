@@ -1,5 +1,7 @@
 """Disks and interfaces as people describe them: what each word means, and how a wrong one is answered."""
 
+import string
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,13 @@ def test_a_disk_is_described_as_in_xl_cfg(text: str, path: str, vdev: str, writa
 
 def test_disks_without_a_name_get_the_first_that_is_free() -> None:
     assert read_disk("a.img", frozenset({"xvda", "xvdb"})).spec.vdev == "xvdc"
+
+
+def test_a_disk_for_which_no_name_is_left_must_be_given_one() -> None:
+    taken = frozenset(f"xvd{letter}" for letter in string.ascii_lowercase)
+    with pytest.raises(PvemuError, match="say what it is called"):
+        read_disk("a.img", taken)
+    assert read_disk("a.img,xvdaa", taken).spec.vdev == "xvdaa"
 
 
 def test_a_cd_is_never_writable() -> None:

@@ -165,6 +165,26 @@ def test_a_pvh_guest_has_no_serial_port(pvemu_run: Command) -> None:
     assert run.out == b"n"
 
 
+FOR_ANY_KIND = """
+guest "any"
+include "start.gk"
+include "print.gk"
+section .text
+main:   mov eax, cs
+        and eax, 3
+        call print_decimal
+        print "!"
+        ret
+"""
+
+
+@pytest.mark.parametrize(("kind", "ring"), [("pv", b"1"), ("hvm", b"0"), ("pvh", b"0")])
+def test_source_on_the_library_prints_as_whichever_kind_of_guest(
+    pvemu_run: Command, kind: str, ring: bytes
+) -> None:
+    assert pvemu_run(FOR_ANY_KIND, "--type", kind) == (0, ring + b"!", "")
+
+
 @pytest.mark.parametrize("paging", PAGING)
 def test_exits_are_told_by_what_they_were_for(pvemu_run: Command, paging: str) -> None:
     source = bare(

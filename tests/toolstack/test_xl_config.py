@@ -146,6 +146,8 @@ def test_a_file_without_a_kernel_is_none(folder: Path) -> None:
 
 def test_source_of_guestkit_is_not_taken_for_a_configuration() -> None:
     assert looks_like_config('name = "x"\nkernel = "y"')
+    assert looks_like_config("\n# a guest\n  memory = 16\n")
+    assert looks_like_config('name "x"\nkernel = "y"')
     assert not looks_like_config(KERNEL)
     assert not looks_like_config("; a kernel = a program\nkernel equ 5\n")
 

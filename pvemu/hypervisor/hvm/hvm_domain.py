@@ -100,7 +100,7 @@ class HvmDomain:
         self.mmio = MmioSpace()
         for first, last, device in self.platform.mmio if plan.is_pc else (self.platform.lapic_page,):
             self.mmio.add(first, last, device)
-        self.upcalls = Upcalls(domain, self.platform)
+        self.upcalls = Upcalls(domain, self.platform, has_lines=plan.is_pc)
         for vcpu, lapic in zip(domain.vcpus, self.platform.lapics, strict=True):
             vcpu.hvm.vlapic = lapic
 

@@ -26,12 +26,8 @@ _DATA_SEGMENTS: Final = (layout.ES, layout.SS, layout.DS, layout.FS, layout.GS)
 #: At reset, real mode: 64 KiB segments.
 _REAL_CODE: Final = 0x00009B000000FFFF
 _REAL_DATA: Final = 0x000093000000FFFF
-#: What `Descriptor.cached` makes of a base: real mode has it from the selector.
-_BASE_OF_SELECTOR: Final = 4
 #: All flags that a processor has.
 _EFLAGS_KNOWN: Final = 0x3F7FD5
-_LAST_EXIT_BY_BIT: Final = exits.VMEXIT + 0x8B
-_FIRST_EXIT_BY_BIT: Final = exits.VMEXIT + 0x60
 
 
 @dataclass(frozen=True)
@@ -248,4 +244,4 @@ class HvmVcpu:
         ):
             mask = sum(1 << number - base for number in wanted if 0 <= number - base < 16)
             u8[offset : offset + 2] = mask.to_bytes(2, "little")
-        self._cpu.intercept(number for number in wanted if _FIRST_EXIT_BY_BIT <= number <= _LAST_EXIT_BY_BIT)
+        self._cpu.intercept(number for number in wanted if number in exits.BY_BIT)

@@ -325,12 +325,9 @@ def _single_step(vcpu: "Vcpu") -> None:
 
 #: Instructions of AMD-V and MONITOR, MWAIT: CPUID does not offer them.
 _ABSENT: Final = (
-    *range(exits.VMEXIT + 0x80, exits.VMEXIT + 0x81),  # VMRUN
-    *range(exits.VMEXIT + 0x82, exits.VMEXIT + 0x87),  # VMLOAD, VMSAVE, STGI, CLGI, SKINIT
-    *(exits.VMEXIT + 0x7A, exits.VMEXIT + 0x8A, exits.VMEXIT + 0x8B),  # INVLPGA, MONITOR, MWAIT
+    *(exits.VMRUN, exits.VMLOAD, exits.VMSAVE, exits.STGI, exits.CLGI, exits.SKINIT, exits.INVLPGA),
+    *(exits.MONITOR, exits.MWAIT),
 )
-CPUID, MSR, HALT = exits.VMEXIT + 0x72, exits.VMEXIT + 0x7C, exits.VMEXIT + 0x78
-INVD, WBINVD = exits.VMEXIT + 0x76, exits.VMEXIT + 0x89
 
 #: What each exit of an HVM guest's processor does. Page faults, INVLPG, VMMCALL and nested page faults are
 #: not the processor's affair alone, and not here; `page_fault` is for those that are the guest's own.
@@ -344,13 +341,13 @@ HANDLERS: Final[dict[int, _Handle]] = {
     **{exits.WRITE_CR + number: _write_control(number) for number in _WRITE_CONTROL},
     **{exits.READ_DR + number: _debug_register(number, _from_debug_register) for number in range(8)},
     **{exits.WRITE_DR + number: _debug_register(number, _to_debug_register) for number in range(8)},
-    CPUID: _cpuid,
+    exits.CPUID: _cpuid,
     exits.RDTSC: _rdtsc,
     exits.RDPMC: _rdpmc,
-    MSR: _msr,
-    HALT: _halt,
-    INVD: _skip,
-    WBINVD: _skip,
+    exits.MSR: _msr,
+    exits.HLT: _halt,
+    exits.INVD: _skip,
+    exits.WBINVD: _skip,
     **dict.fromkeys(_ABSENT, _undefined),
     exits.NMI_WINDOW: lambda vcpu: vcpu.domain.hypervisor.cpu.forget_nmi_window(),
     exits.SYSCALL: system_call,

@@ -79,17 +79,13 @@ _LARGEST_TASK: Final = _TASK_SIZE + 0x100 // 8 + 0x10000 // 8 + 1
 _LOW: Final = 0xFFFFFFFF
 
 
-def _refuse(errno: Errno) -> HypercallError:
-    return HypercallError(errno)
-
-
 def _check(caller: "Vcpu", domain: "Domain", index: int, allowed: frozenset[int]) -> None:
     if domain is not caller.domain and not caller.domain.privileged:
-        raise _refuse(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
     if index in _RETIRED:
-        raise _refuse(Errno.EINVAL)
+        raise HypercallError(Errno.EINVAL)
     if index not in allowed and domain is caller.domain:
-        raise _refuse(Errno.EPERM)
+        raise HypercallError(Errno.EPERM)
 
 
 def get_parameter(caller: "Vcpu", domain: "Domain", index: int) -> int:
@@ -115,7 +111,7 @@ def set_parameter(caller: "Vcpu", domain: "Domain", index: int, value: int) -> N
     _check(caller, domain, index, _GUEST_SETS)
     parameters = domain.hvm.parameters
     if index in _SET_ONCE and parameters.get(index, 0) not in (0, value):
-        raise _refuse(Errno.EEXIST)
+        raise HypercallError(Errno.EEXIST)
     effect = _EFFECTS.get(index)
     if effect is not None:
         index, value = effect(caller, domain, index, value)
@@ -135,7 +131,7 @@ def _set_callback(caller: "Vcpu", domain: "Domain", index: int, value: int) -> t
 def _only(*allowed: int) -> _Effect:
     def check(_caller: "Vcpu", _domain: "Domain", index: int, value: int) -> tuple[int, int]:
         if value not in allowed:
-            raise _refuse(Errno.EINVAL)
+            raise HypercallError(Errno.EINVAL)
         return index, value
 
     return check
@@ -162,7 +158,7 @@ def _set_task(caller: "Vcpu", domain: "Domain", index: int, value: int) -> tuple
 def _crash_own(caller: "Vcpu", domain: "Domain", reason: str) -> None:
     if domain is caller.domain:
         domain.crash(reason)
-    raise _refuse(Errno.EINVAL)
+    raise HypercallError(Errno.EINVAL)
 
 
 _EFFECTS: Final[dict[int, _Effect]] = {

@@ -38,21 +38,31 @@ class Upcalls:
     Attributes:
         vector: the domain's vector; None: it has chosen another way, or none.
         line_is_high: the line it has chosen is asserted.
+
+    Args:
+        has_lines: there are interrupt controllers with lines, as a PVH guest has none.
     """
 
-    def __init__(self, domain: "Domain", platform: "Platform") -> None:
+    def __init__(self, domain: "Domain", platform: "Platform", *, has_lines: bool) -> None:
         self._domain = domain
         self._platform = platform
+        self._has_lines = has_lines
         self._u8 = domain.hypervisor.ram.u8
         self._drive: Callable[[bool], None] | None = None
         self.vector: int | None = None
         self.line_is_high = False
 
     def set_callback_via(self, via: int) -> None:
-        """Choose anew, by a value of HVM_PARAM_CALLBACK_IRQ; one that makes no sense chooses nothing."""
+        """Choose anew, by a value of HVM_PARAM_CALLBACK_IRQ; one that makes no sense chooses nothing.
+
+        Without lines there is only a vector to choose, and it stays until another one is (Xen:
+        hvm_set_callback_via).
+        """
+        kind, low = via >> _TYPE_SHIFT & _TYPE_BITS, via & 0xFF
+        if kind != HVM_PARAM_CALLBACK_TYPE_VECTOR and not self._has_lines:
+            return
         self._move_line(False)
         self.vector, self._drive = None, None
-        kind, low = via >> _TYPE_SHIFT & _TYPE_BITS, via & 0xFF
         if kind == HVM_PARAM_CALLBACK_TYPE_VECTOR:
             self.vector = low
         elif kind == HVM_PARAM_CALLBACK_TYPE_GSI and low:

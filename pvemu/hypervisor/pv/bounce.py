@@ -8,7 +8,6 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pvemu.abi.arch_x86 import FLAT_RING1_CS, FLAT_RING1_SS
-from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.pv.descriptors import (
     FLAT_RINGS,
@@ -18,6 +17,7 @@ from pvemu.hypervisor.pv.descriptors import (
     stack_segment,
 )
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.vm_assist import ARCHITECTURAL_IOPL
 from pvemu.memory.guest import GuestFault
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
             shown_code |= u8[mask_at] << 16
         else:
             shown |= flags.IF
-        if domain.vm_assist & _ARCHITECTURAL_IOPL:
+        if domain.vm_assist & ARCHITECTURAL_IOPL:
             shown |= vcpu.iopl << 12
         try:
             if code & 2:
@@ -172,6 +172,3 @@ def load_ring(vcpu: Vcpu, selector: int, stack_selector: int, *, depth: int = 0)
     vcpu.domain.hypervisor.bounce(
         vcpu, handler.selector, handler.address, handler.masks_events, bad & 0xFFFC, 0, depth + 1
     )
-
-
-_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl

@@ -4,10 +4,10 @@ from typing import Final
 
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
+from pvemu.cpu.mode import CR4_DE
 from pvemu.hypervisor.hypercall import hypercall, signed
 from pvemu.hypervisor.vcpu import Vcpu
 
-CR4_DE: Final = 1 << 3
 _DR6, _DR7 = 6, 7
 #: DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE takes them away.
 ALIASES: Final = {4: _DR6, 5: _DR7}

@@ -9,31 +9,32 @@ from contextlib import suppress
 from typing import Final
 
 from pvemu.abi.errors import HypercallError
-from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
-from pvemu.cpu.decode import LONGEST, Instruction
+from pvemu.cpu.decode import LEGACY_PREFIXES, LONGEST, Instruction
+from pvemu.cpu.mode import CR0_TS, CR4_DE, CR4_TSD
 from pvemu.hypervisor.continuation import RESTART
-from pvemu.hypervisor.pv.debug_registers import ALIASES, CR4_DE, get_debugreg, set_debugreg
-from pvemu.hypervisor.pv.inject import inject_exception, kernel_mode
+from pvemu.hypervisor.pv.debug_registers import ALIASES, get_debugreg, set_debugreg
+from pvemu.hypervisor.pv.inject import CR2, inject_exception, inject_single_step, kernel_mode
 from pvemu.hypervisor.pv.mm import load_base
-from pvemu.hypervisor.pv.msr import read_msr, write_msr
+from pvemu.hypervisor.pv.msr import read_msr, read_tsc_aux, write_msr
 from pvemu.hypervisor.vcpu import INITIAL_CR4, Vcpu
+from pvemu.hypervisor.vm_assist import ARCHITECTURAL_IOPL
 from pvemu.memory.guest import GuestFault
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 #: CR0 as the guest reads it, without TS: PG AM WP NE ET MP PE.
 GUEST_CR0: Final = 0x80050033
-_CR0_TS: Final = 8
-#: Bits of CR4 that a guest may choose: TSD, DE.
-_CR4_CHOICES: Final = 1 << 2 | 1 << 3
-_CR4_TSD: Final = 1 << 2
+#: Bits of CR4 that a guest may choose.
+_CR4_CHOICES: Final = CR4_TSD | CR4_DE
+
+#: With LOCK before it CR0 is another name of CR8.
+_CONTROL_REGISTERS: Final = frozenset({0, 2, 3, 4, 8})
 
 _EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
 _EFLAGS = layout.EFLAGS // 8
 _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 4
 _LOW: Final = 0xFFFFFFFF
-_DR6_SINGLE_STEP: Final = 1 << 14
-_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
+_LOCK: Final = 0xF0
 
 #: An emulation returns whether it was possible; if not, the guest gets its #GP.
 _Emulation = Callable[[Vcpu, Instruction], bool]
@@ -45,7 +46,7 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
     if instruction is None:
         return False
     # XSETBV is emulated, but the guest has not switched XSAVE on in its CR4.
-    if instruction.mnemonic == "xsetbv" or _names_no_debug_register(vcpu, instruction):
+    if instruction.mnemonic == "xsetbv" or _names_no_register(vcpu, instruction):
         inject_exception(vcpu, exits.UD)
         return True
     emulate = _EMULATIONS.get(instruction.mnemonic)
@@ -80,6 +81,27 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
     return hypervisor.decoder.decode(machine, code)
 
 
+def refuse_instruction(vcpu: Vcpu) -> None:
+    """#GP(0) for the instruction at EIP; #UD, which comes first, if it is one that does not take its LOCK."""
+    vector = exits.UD if fetch(vcpu) is None and _has_lock(vcpu) else exits.GP
+    inject_exception(vcpu, vector, 0)
+
+
+def _has_lock(vcpu: Vcpu) -> bool:
+    memory = vcpu.domain.memory
+    address = vcpu.domain.hypervisor.cpu.window.u32[_EIP32]
+    found = False
+    for place in range(address, address + LONGEST):
+        try:
+            byte = memory.copy_from_guest(place & _LOW, 1)[0]
+        except GuestFault:
+            return False
+        if byte not in LEGACY_PREFIXES:
+            return found
+        found |= byte == _LOCK
+    return False
+
+
 def step_over(vcpu: Vcpu, length: int) -> None:
     """Go on behind an instruction of `length` bytes."""
     u64 = vcpu.domain.hypervisor.cpu.window.u64
@@ -95,19 +117,18 @@ def retire(vcpu: Vcpu, length: int) -> None:
     if rest & flags.RF:
         u64[_EFLAGS] = rest & ~flags.RF
     if rest & flags.TF:
-        vcpu.debugreg[6] |= _DR6_SINGLE_STEP
-        inject_exception(vcpu, exits.DB)
+        inject_single_step(vcpu)
 
 
 def read_tsc(vcpu: Vcpu) -> bool:
     """RDTSC or RDTSCP at EIP (the engine reports both alike); False in ring 3 when CR4.TSD forbids it."""
     instruction = fetch(vcpu)
-    if instruction is None or (vcpu.cr4 & _CR4_TSD and not kernel_mode(vcpu)):
+    if instruction is None or (vcpu.cr4 & CR4_TSD and not kernel_mode(vcpu)):
         return False
     hypervisor = vcpu.domain.hypervisor
     _set_edx_eax(vcpu, hypervisor.tsc())
     if instruction.mnemonic == "rdtscp":
-        hypervisor.cpu.window.u64[layout.RCX] = 0
+        hypervisor.cpu.window.u64[layout.RCX] = read_tsc_aux(vcpu)
     retire(vcpu, instruction.length)
     return True
 
@@ -130,7 +151,7 @@ def set_task_switched(vcpu: Vcpu, switched: bool) -> None:
 
 def _read_control(vcpu: Vcpu, number: int) -> int | None:
     if number == 0:
-        return GUEST_CR0 | (_CR0_TS if vcpu.task_switched else 0)
+        return GUEST_CR0 | (CR0_TS if vcpu.task_switched else 0)
     if number == 3:
         # A root above 4 GiB has its upper bits in the lower ones (public header: xen_pfn_to_cr3).
         return (vcpu.cr3 << 12 | vcpu.cr3 >> 20) & _LOW
@@ -157,12 +178,12 @@ def _load_base_whole(vcpu: Vcpu, mfn: int) -> bool:
 
 def _write_control(vcpu: Vcpu, number: int, value: int) -> bool:
     if number == 0:
-        if (value ^ GUEST_CR0) & ~_CR0_TS:
+        if (value ^ GUEST_CR0) & ~CR0_TS:
             return False
-        set_task_switched(vcpu, bool(value & _CR0_TS))
+        set_task_switched(vcpu, bool(value & CR0_TS))
     elif number == 2:
         vcpu.cr2 = value
-        vcpu.domain.hypervisor.ram.u32[vcpu.info + 8 >> 2] = value
+        vcpu.domain.hypervisor.ram.u32[vcpu.info + CR2 >> 2] = value
     elif number == 3:
         return _load_base_whole(vcpu, (value >> 12 | value << 20) & _LOW)
     elif number == 4:
@@ -196,13 +217,18 @@ def _move_control(vcpu: Vcpu, instruction: Instruction) -> bool:
     return True
 
 
-def _names_no_debug_register(vcpu: Vcpu, instruction: Instruction) -> bool:
-    """Whether the kernel moves to or from DR4 or DR5 although its CR4.DE takes them away."""
-    return (
-        instruction.mnemonic == "mov"
-        and bool(vcpu.cr4 & CR4_DE)
-        and kernel_mode(vcpu)
-        and any(operand.kind == "debug" and operand.number in ALIASES for operand in instruction.operands)
+def _names_no_register(vcpu: Vcpu, instruction: Instruction) -> bool:
+    """Whether it is a MOV with a control register that no processor has, or with DR4 or DR5 under CR4.DE.
+
+    A processor looks at the former before it asks for the privilege, and at the latter afterwards.
+    """
+    if instruction.mnemonic != "mov":
+        return False
+    no_aliases = bool(vcpu.cr4 & CR4_DE) and kernel_mode(vcpu)
+    return any(
+        (operand.kind == "control" and operand.number not in _CONTROL_REGISTERS)
+        or (operand.kind == "debug" and no_aliases and operand.number in ALIASES)
+        for operand in instruction.operands
     )
 
 
@@ -231,7 +257,7 @@ def iopl_permits(vcpu: Vcpu) -> bool:
     """
     if not kernel_mode(vcpu):
         return vcpu.iopl >= 3
-    return vcpu.iopl >= 1 or bool(vcpu.domain.vm_assist & _ARCHITECTURAL_IOPL)
+    return vcpu.iopl >= 1 or bool(vcpu.domain.vm_assist & ARCHITECTURAL_IOPL)
 
 
 def _cli_or_sti(vcpu: Vcpu, _instruction: Instruction) -> bool:

@@ -19,6 +19,7 @@ from pvemu.abi.arch_x86 import (
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.cpu import flags, layout
+from pvemu.cpu.mode import CR0_TS
 from pvemu.cpu.segments import null_segment
 from pvemu.hypervisor.address_space import load_descriptor_registers, map_gdt
 from pvemu.hypervisor.continuation import RESTART
@@ -40,7 +41,6 @@ from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT
 _MOST_LDT_ENTRIES: Final = 8192
 _GDT_FRAMES: Final = 16
 _ENTRIES_PER_FRAME: Final = 512
-_CR0_TS: Final = 8
 _DPL_MASK, _MASKS_EVENTS = 3, 4
 _GENERAL: Final = (
     ("eax", layout.RAX), ("ecx", layout.RCX), ("edx", layout.RDX), ("ebx", layout.RBX),
@@ -129,7 +129,7 @@ def get_guest_context(vcpu: Vcpu) -> bytes:
         "kernel_ss": vcpu.kernel_selector,
         "kernel_sp": vcpu.kernel_stack,
         "ctrlreg": [
-            GUEST_CR0 | (_CR0_TS if vcpu.task_switched else 0),
+            GUEST_CR0 | (CR0_TS if vcpu.task_switched else 0),
             0,
             vcpu.cr2,
             (vcpu.cr3 << PAGE_SHIFT | vcpu.cr3 >> 32 - PAGE_SHIFT) & 0xFFFFFFFF,
@@ -214,7 +214,7 @@ def load_guest_context(vcpu: Vcpu) -> None:
     u64[layout.EIP // 8] = registers.eip
     kept = registers.eflags & ~(flags.IOPL | flags.VM | flags.NT)
     flags.write_eflags(cpu.window, kept | flags.IF | flags.FIXED)
-    set_task_switched(vcpu, bool(context.ctrlreg[0] & _CR0_TS))
+    set_task_switched(vcpu, bool(context.ctrlreg[0] & CR0_TS))
     segments = {name: data_segment(vcpu, getattr(registers, name)) for name in _DATA}
     for name, cached in segments.items():
         cpu.set_segment(_DATA[name], cached or null_segment())

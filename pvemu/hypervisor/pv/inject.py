@@ -2,24 +2,25 @@
 
 from typing import Final
 
+from pvemu.abi.xen import vcpu_info
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.page_tables import FAULT_USER
 
-_CR2_OFFSET: Final = 8  #: of vcpu_info.arch.cr2, for 32-bit guests
+#: Where a 32-bit guest finds CR2 in its vcpu_info.
+CR2: Final = vcpu_info.offset("arch.cr2", 4)
 _HFLAGS: Final = layout.HFLAGS // 4
 
 #: Names for the log, as Xen prints them.
 VECTOR_NAMES: Final = {
-    exits.DE: "DE", exits.DB: "DB", 2: "NMI", exits.BP: "BP", exits.OF: "OF", exits.BR: "BR", exits.UD: "UD",
-    exits.NM: "NM", exits.DF: "DF", exits.TS: "TS", exits.NP: "NP", exits.SS: "SS", exits.GP: "GP",
-    exits.PF: "PF", exits.MF: "MF", exits.AC: "AC", exits.MC: "MC", exits.XF: "XM",
+    exits.DE: "DE", exits.DB: "DB", exits.NMI: "NMI", exits.BP: "BP", exits.OF: "OF", exits.BR: "BR",
+    exits.UD: "UD", exits.NM: "NM", exits.DF: "DF", exits.TS: "TS", exits.NP: "NP", exits.SS: "SS",
+    exits.GP: "GP", exits.PF: "PF", exits.MF: "MF", exits.AC: "AC", exits.MC: "MC", exits.XF: "XM",
 }  # fmt: skip
-
-_NMI: Final = 2
 
 #: What Xen prints where there is none.
 _NO_ERROR_CODE: Final = 0xFFFFFFFF
+_DR6_SINGLE_STEP: Final = 1 << 14
 
 #: Exceptions that are traps: they come after the instruction, and their frame shows RF clear.
 _TRAPS: Final = frozenset({exits.DB, exits.BP, exits.OF})
@@ -49,11 +50,17 @@ def inject_exception(vcpu: Vcpu, vector: int, error_code: int = 0, *, resume_fla
     )
 
 
+def inject_single_step(vcpu: Vcpu) -> None:
+    """Deliver the debug exception of an instruction that ran with TF set."""
+    vcpu.debugreg[6] |= _DR6_SINGLE_STEP
+    inject_exception(vcpu, exits.DB)
+
+
 def inject_page_fault(vcpu: Vcpu, error_code: int, address: int) -> None:
     """Deliver a page fault at a linear address; the guest finds it in vcpu_info.arch.cr2."""
     hypervisor = vcpu.domain.hypervisor
     vcpu.cr2 = address = address & 0xFFFFFFFF
-    hypervisor.ram.u32[vcpu.info + _CR2_OFFSET >> 2] = address
+    hypervisor.ram.u32[vcpu.info + CR2 >> 2] = address
     if hypervisor.cpu.window.u32[_HFLAGS] & layout.HF_CPL == 1:
         error_code &= ~FAULT_USER
     else:
@@ -81,7 +88,7 @@ def deliver_nmi(vcpu: Vcpu) -> None:
     if vcpu.nmi_masked:
         return
     vcpu.nmi_pending = False
-    handler = vcpu.traps[_NMI]
+    handler = vcpu.traps[exits.NMI]
     if handler.selector & ~3:
         vcpu.nmi_masked = True
         vcpu.domain.hypervisor.bounce(vcpu, handler.selector, handler.address, handler.masks_events)

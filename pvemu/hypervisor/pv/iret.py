@@ -3,11 +3,11 @@
 import struct
 from typing import TYPE_CHECKING, Final
 
-from pvemu.abi.xen import VMASST_TYPE_architectural_iopl
 from pvemu.cpu import exits, flags, layout
 from pvemu.hypervisor.hypercall import Handler, made_hypercall
 from pvemu.hypervisor.pv.bounce import load_ring
 from pvemu.hypervisor.vcpu import Vcpu
+from pvemu.hypervisor.vm_assist import ARCHITECTURAL_IOPL
 from pvemu.memory.guest import GuestFault
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _EIP, _ESP32 = layout.EIP // 8, 2 * layout.RSP
 _SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
-_ARCHITECTURAL_IOPL: Final = 1 << VMASST_TYPE_architectural_iopl
 _FRAME: Final = struct.Struct("<4I")  #: EAX, EIP, CS, EFLAGS
 _OUTER: Final = struct.Struct("<2I")  #: ESP, SS
 #: Bits of EFLAGS that IRET takes from the frame (golden: iret_frames); the rest are fixed or virtual.
@@ -42,7 +41,7 @@ def make_iret(hypervisor: "Hypervisor") -> Handler:
         try:
             eax, eip, code, eflags = domain.memory.unpack(stack, _FRAME)
             code &= 0xFFFF
-            if domain.vm_assist & _ARCHITECTURAL_IOPL:
+            if domain.vm_assist & ARCHITECTURAL_IOPL:
                 vcpu.iopl = eflags >> 12 & 3
             if eflags & flags.VM:
                 _refuse_vm86(vcpu, stack, eflags)

@@ -16,12 +16,23 @@ from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import Entry, hypercall
 from pvemu.hypervisor.pv.emul_gate_op import emulate_gate_op
 from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
-from pvemu.hypervisor.pv.emul_priv_op import emulate_privileged_op, read_tsc
-from pvemu.hypervisor.pv.inject import inject_exception, inject_interrupt, inject_page_fault, kernel_mode
+from pvemu.hypervisor.pv.emul_priv_op import (
+    emulate_privileged_op,
+    fetch,
+    read_tsc,
+    refuse_instruction,
+    step_over,
+)
+from pvemu.hypervisor.pv.inject import (
+    inject_exception,
+    inject_interrupt,
+    inject_page_fault,
+    inject_single_step,
+    kernel_mode,
+)
 from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.pv.ro_page_fault import make_emulate_store
 from pvemu.hypervisor.vcpu import NO_HANDLER, TRAP_VECTORS, TrapHandler, Vcpu
-from pvemu.memory.guest import GuestFault
 from pvemu.memory.page_tables import FAULT_PRESENT, FAULT_WRITE
 
 if TYPE_CHECKING:
@@ -39,8 +50,7 @@ _LENGTH_OF_SYSCALL: Final = 2
 _CS_SELECTOR = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
 _SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELECTOR) // 4
 _WRITE_PROTECTED: Final = FAULT_PRESENT | FAULT_WRITE
-_ICEBP: Final = 0xF1
-_DR6_SINGLE_STEP: Final = 1 << 14
+_ICEBP: Final = "int1"
 _TRAP_INFO: Final = struct.Struct("<BBHI")
 #: Cycles of virtual time that one entry of a trap table takes.
 _ENTRY_COST: Final = 1000
@@ -64,7 +74,7 @@ class PvTraps:
         self._u64, self._u32 = hypervisor.cpu.window.u64, hypervisor.cpu.window.u32
         #: Exceptions that need more than to be passed on.
         self._special = {
-            exits.DB: self._debug,
+            exits.DB: inject_single_step,
             exits.UD: self._invalid_op,
             exits.NM: self._device_not_available,
             exits.GP: self._general_protection,
@@ -83,7 +93,7 @@ class PvTraps:
         table[LINUX_SYSCALL_VECTOR] = self._returning(self._int80)
         table[HYPERCALL_VECTOR] = self._hypervisor.hypercall_handler(hypercalls)
         table[exits.RDTSC] = self._returning(self._read_tsc)
-        table[exits.RDPMC] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
+        table[exits.RDPMC] = self._returning(refuse_instruction)
         # The processor says it is AMD's, on which SYSENTER does not work in compatibility mode.
         table[exits.SYSENTER] = self._returning(lambda vcpu: inject_exception(vcpu, exits.GP, 0))
         table[exits.SYSCALL] = self._returning(self._syscall)
@@ -127,18 +137,10 @@ class PvTraps:
         else:
             self._software_interrupt_of(vcpu, LINUX_SYSCALL_VECTOR, resume_flag=0)
 
-    def _debug(self, vcpu: Vcpu) -> None:
-        vcpu.debugreg[6] |= _DR6_SINGLE_STEP
-        inject_exception(vcpu, exits.DB)
-
     def _invalid_op(self, vcpu: Vcpu) -> None:
-        address = self._u32[_EIP32]
-        try:
-            is_icebp = vcpu.domain.memory.copy_from_guest(address, 1)[0] == _ICEBP
-        except GuestFault:
-            is_icebp = False
-        if is_icebp:  # the engine takes it for an unknown opcode
-            self._u64[_EIP] = (address + 1) & 0xFFFFFFFF
+        instruction = fetch(vcpu)
+        if instruction is not None and instruction.mnemonic == _ICEBP:  # an opcode that the engine lacks
+            step_over(vcpu, instruction.length)
             inject_exception(vcpu, exits.DB)
         elif not emulate_invalid_op(vcpu):
             inject_exception(vcpu, exits.UD)
@@ -156,7 +158,7 @@ class PvTraps:
         if error_code:
             emulate_gate_op(vcpu, error_code)
         elif not emulate_privileged_op(vcpu):
-            inject_exception(vcpu, exits.GP, 0)
+            refuse_instruction(vcpu)
 
     def _page_fault_handler(self) -> _Handle:
         """Page faults are the most frequent of exceptions, so this one is a closure."""
@@ -183,7 +185,7 @@ class PvTraps:
 
     def _read_tsc(self, vcpu: Vcpu) -> None:
         if not read_tsc(vcpu):
-            inject_exception(vcpu, exits.GP, 0)
+            refuse_instruction(vcpu)
 
     def _syscall(self, vcpu: Vcpu) -> None:
         """SYSCALL: to the guest's callback, else #GP with RF clear (golden: fast_calls).

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.errno import Errno
-from pvemu.cpu import exits, layout
+from pvemu.cpu import layout
 from pvemu.cpu.decode import LONGEST
 from pvemu.hypervisor.address_space import set_guest_root
 from pvemu.hypervisor.emulate import Emulator, InstructionFault, Unemulated
 from pvemu.hypervisor.hvm.shadow_paging import shadow_frames
-from pvemu.hypervisor.pv.inject import inject_exception, inject_page_fault
+from pvemu.hypervisor.pv.inject import inject_exception, inject_page_fault, inject_single_step
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault
 from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.hypervisor.shadow.tables import ShadowLimit
@@ -32,7 +32,6 @@ _EINVAL: Final = -int(Errno.EINVAL)
 _ACCESS: Final = FAULT_WRITE | FAULT_USER | FAULT_FETCH
 _HFLAGS: Final = layout.HFLAGS // 4
 _LOW: Final = 0xFFFFFFFF
-_DR6_SINGLE_STEP: Final = 1 << 14
 _NO_FRAME: Final = "shadow paging: no frame is left for a table, and none could be evicted"
 
 
@@ -194,8 +193,7 @@ class TranslatedPaging:
             self.shadow.unsync(gfn)
         else:
             if steps:
-                vcpu.debugreg[6] |= _DR6_SINGLE_STEP
-                inject_exception(vcpu, exits.DB)
+                inject_single_step(vcpu)
 
     def _fetch(self, memory: InstructionMemory) -> bytes:
         address = self._emulator.instruction_address()

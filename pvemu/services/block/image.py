@@ -66,7 +66,7 @@ class RawImage:
             self._fd = os.open(path, flags)
         except (OSError, ValueError) as cause:  # ValueError: a NUL in the name
             reason = cause.strerror if isinstance(cause, OSError) else "no file has such a name"
-            raise PvemuError(f"can't open disk image {path}: {reason}") from cause
+            raise PvemuError(f"can't open disk image {path} ({reason}): {_advice(path, cause)}") from cause
         try:
             self.size = self._measure()
             self._lock()
@@ -153,6 +153,13 @@ class RawImage:
         mode = _KEEP_SIZE | _PUNCH_HOLE
         result: int = _fallocate(self._fd, mode, ctypes.c_int64(offset), ctypes.c_int64(size))
         return result == 0
+
+
+def _advice(path: str, cause: Exception) -> str:
+    """What a person can do when an image can't be opened."""
+    if isinstance(cause, FileNotFoundError):
+        return f"give a raw image, or make one with truncate -s 64M {path}"
+    return "give a file that you may read and write, or only read: with r, or overlay, after its name"
 
 
 # Python's os has no fallocate with a mode.

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from pvemu.abi.blkif import (
     BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
+    BLKIF_OP_INDIRECT,
     blkif_request,
     blkif_request_discard,
     blkif_request_indirect,
@@ -67,6 +68,7 @@ class RequestLayout:
         self._response = blkif_response.codec(word)
         self._id = struct.Struct("<Q")
         self._id_at = blkif_request.offset("id", word)
+        self._indirect_op_at = blkif_request_indirect.offset("indirect_op", word)
 
     def request_id(self, slot: bytes) -> int:
         """The front end's id of any request."""
@@ -91,8 +93,13 @@ class RequestLayout:
         return Discard(number, sector, count)
 
     def response(self, slot: bytes, status: int) -> bytes:
-        """The response to the request in a slot, with a BLKIF_RSP_* status."""
-        return self._response.pack(self.request_id(slot), slot[0], status)
+        """The response to the request in a slot, with a BLKIF_RSP_* status.
+
+        An indirect request is answered as the operation that it stands for: so Linux's back end does, and
+        its front end gives up a disk whose answers name another one.
+        """
+        operation = slot[self._indirect_op_at] if slot[0] == BLKIF_OP_INDIRECT else slot[0]
+        return self._response.pack(self.request_id(slot), operation, status)
 
 
 def indirect_segments(page: bytes) -> list[Segment]:

@@ -148,6 +148,19 @@ def test_indirect_segments_are_read_from_their_pages(front: BlockFront, disk: Pa
     assert disk.read_bytes()[8 * 512 : 9 * 512] == b"\xaa" * 512
 
 
+@pytest.mark.parametrize("abi", ["x86_32-abi", "x86_64-abi"])
+@pytest.mark.parametrize(("operation", "count"), [(READ, 1), (WRITE, 1), (WRITE, 0), (200, 1)])
+def test_the_answer_to_an_indirect_request_names_the_operation_in_it(
+    disk: Path, abi: str, operation: int, count: int
+) -> None:
+    front = connect(disk, abi=abi)
+    front.page(50)
+    front.page(40)[:8] = segment_bytes([(50, 0, 0)])
+    number = front.put_indirect(operation, 0, count, [40])
+    ((answered, named, _),) = front.kick()
+    assert (answered, named) == (number, operation)
+
+
 @pytest.mark.parametrize(
     ("operation", "count", "pages"),
     [

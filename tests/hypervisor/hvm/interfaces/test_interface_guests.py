@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from company import plan, play
 
-from pvemu.toolstack.guest_kind import Paging
+from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.machine import Outcome
 
 FOLDER = Path(__file__).resolve().parent
 VCPUS = {"waiting": 2}
+KINDS = {"only_vectors": GuestKind.PVH}
 
 
 @pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.gk")))
 def test_a_guest_finds_what_it_is_to_find(name: str, paging: Paging, machine_options: Any) -> None:
-    guest = plan(FOLDER / f"{name}.gk", paging=paging, vcpus=VCPUS.get(name, 1))
+    guest = plan(FOLDER / f"{name}.gk", kind=KINDS.get(name), paging=paging, vcpus=VCPUS.get(name, 1))
     played = play(guest, machine_options=machine_options)
     assert played.texts[0].splitlines() == (FOLDER / f"{name}.txt").read_text().splitlines()
     assert played.result.outcome is Outcome.POWEROFF
