@@ -13,7 +13,6 @@ from pvemu.hypervisor.core import OVERHEAD, End, Hypervisor, overhead
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.log import Log
-from pvemu.hypervisor.timers import Timer
 from pvemu.toolstack.built_domain import BuiltDomain
 from pvemu.toolstack.dom0 import Dom0
 from pvemu.toolstack.domain_builder import build_domain, paging_memory
@@ -109,6 +108,7 @@ class Machine:
         self._dom0: Dom0 | None = None
         self.guests: list[Guest] = []
         self._typists: list[Typist] = []
+        self._interruption: type[BaseException] | None = None
         try:
             if privileged:
                 self.hypervisor.console_output = sinks[0]
@@ -169,6 +169,7 @@ class Machine:
             self._between_turns(None)
             if any(guest.reason is None for guest in self.guests):
                 end = hypervisor.run(until)
+        self._heed_interruption()
         if self._dom0 is not None:
             self._dom0.turn(None)
         counts = next(
@@ -210,14 +211,12 @@ class Machine:
         self._dom0.listen(path)
 
     def interrupt(self, reason: type[BaseException] = KeyboardInterrupt) -> None:
-        """Make `run` raise an exception at its next turn; may be called from a signal handler."""
+        """Make `run` raise an exception at its next turn; may be called from a signal handler.
 
-        def interrupted() -> None:
-            raise reason
-
-        hypervisor = self.hypervisor
-        Timer(hypervisor.timers, interrupted).set(0)
-        hypervisor.cpu.clock.deadline = 0
+        It may come in the middle of anything, so it only leaves a note and makes that turn come soon.
+        """
+        self._interruption = reason
+        self.hypervisor.cpu.clock.deadline = 0
         self.outside.wake()
 
     # --- guests ----------------------------------------------------------------------------------
@@ -250,6 +249,13 @@ class Machine:
                 if guest.domain is domain and guest.reason is None and domain.has_shut_down:
                     self._bury(guest)
         self.outside.look(self.hypervisor.system_time())
+        # After that look, which hears the bell: whoever rings later ends the next wait.
+        self._heed_interruption()
+
+    def _heed_interruption(self) -> None:
+        reason, self._interruption = self._interruption, None
+        if reason is not None:
+            raise reason
 
     def _bury(self, guest: Guest) -> None:
         """A guest has ended: start it again, or give back what it had. The last one stays as it is."""

@@ -148,6 +148,11 @@ def test_run_types_what_a_file_or_a_pipe_holds(echo: Path, keys: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"Type!\n[h][q]\nBye.\n")
 
 
+def _heed_hangups() -> None:
+    """Under nohup, which these tests may run under, they would be ignored, as pvemu respects."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """`pvemu run` in a terminal of its own."""
 
@@ -157,7 +162,12 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self.seen = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pvemu", "run", *words], cwd=ROOT, stdin=slave, stdout=slave, stderr=slave
+            [sys.executable, "-m", "pvemu", "run", *words],
+            cwd=ROOT,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            preexec_fn=_heed_hangups,
         )
 
     def wait_for(self, text: bytes) -> None:
