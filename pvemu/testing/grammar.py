@@ -178,10 +178,10 @@ def step(
         endings: as for `commands`.
     """
     command = pick(chooser, commands(row, quality, endings=endings))
-    return _call(chooser, row, domain, "hostile" if command is None and row.subcommands else quality, command)
+    return call(chooser, row, domain, "hostile" if command is None and row.subcommands else quality, command)
 
 
-def _call(chooser: Chooser, row: Hypercall, domain: int, quality: Quality, command: str | None) -> Step:
+def call(chooser: Chooser, row: Hypercall, domain: int, quality: Quality, command: str | None) -> Step:
     """A step with one command, or with none that is known."""
     signature = [argument for argument in row.signature(WORD) if not argument.optional]
     array, structure = array_structure(row.name), command_structure(row, command)
@@ -269,9 +269,11 @@ def _argument(
 # --- shared memory ------------------------------------------------------------------------------
 
 
-def grant(chooser: Chooser, domain: int = 0, quality: Quality = "mixed") -> Step:
-    """An entry of version 1 written into the domain's grant table."""
-    reference = pick(chooser, _REFERENCES)
+def grant(
+    chooser: Chooser, domain: int = 0, quality: Quality = "mixed", reference: int | None = None
+) -> Step:
+    """An entry of version 1 written into the domain's grant table; any, where no reference is given."""
+    reference = pick(chooser, _REFERENCES) if reference is None else reference
     usual = Number(GTF_permit_access)
     found = (
         ("flags", usual if not chooser.index(2) else value(chooser, "grant flags", quality)),
@@ -282,9 +284,9 @@ def grant(chooser: Chooser, domain: int = 0, quality: Quality = "mixed") -> Step
     return Step(domain, None, (), (record,), f"grant {reference}")
 
 
-def mask(chooser: Chooser, domain: int = 0) -> Step:
-    """Some of the first ports masked, as a driver does that is busy."""
-    ports = {1 + chooser.index(_PORTS) for _ in range(1 + chooser.index(3))}
+def mask(chooser: Chooser, domain: int = 0, port: int | None = None) -> Step:
+    """A port masked, as a driver does that is busy; some of the first ones, where none is given."""
+    ports = {port or 1 + chooser.index(_PORTS) for _ in range(1 + chooser.index(3))}
     bits = Number(sum(1 << port for port in ports))
     record = Record("shared_info_page", 0, "shared_info", (("evtchn_mask[0]", bits),), keeps=True)
     return Step(domain, None, (), (record,), "mask")

@@ -7,7 +7,7 @@ from typing import Final
 from pvemu.abi.hypercalls import BY_NAME
 from pvemu.abi.vocabulary import structures
 from pvemu.testing.messages import Message
-from pvemu.testing.values import Number, Surroundings, Value
+from pvemu.testing.values import Entry, Frame, Number, Surroundings, Value
 
 #: Bytes of a guest's word: programs are for 32-bit guests.
 WORD: Final = 4
@@ -101,6 +101,12 @@ class Step:
         what = self.title or self.call or "store"
         parts = [repr(argument) for argument in self.arguments] if self.call else []
         return f"d{self.domain} {what}({', '.join([*parts, *map(repr, self.records)])})"
+
+    def names_frame(self, kind: str) -> bool:
+        """Whether it says anything of a frame of one of `values.FRAME_KINDS`."""
+        said = (*self.arguments, *(value for record in self.records for _, value in record.fields))
+        frames = (value.frame if isinstance(value, Entry) else value for value in said)
+        return any(isinstance(frame, Frame) and frame.kind == kind for frame in frames)
 
     def words(self, place: Surroundings) -> list[int]:
         """The words in the argument registers, five of them."""

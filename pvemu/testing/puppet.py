@@ -66,12 +66,13 @@ class Puppet:
         domain: the domain; its domid is `domid`.
         store: its end of the xenstore ring.
         has_lost_its_memory: its tables no longer show it the pages from which it asks.
+        may_forge_events: it has told Xen to do something with the frame where Xen tells it of events.
     """
 
     def __init__(self, company: list["Puppet"], number: int, domain: Domain, symbols: dict[str, int]) -> None:
         self._company = company
         self.number, self.domain = number, domain
-        self.has_lost_its_memory = False
+        self.has_lost_its_memory = self.may_forge_events = False
         self._symbols = symbols
         hypervisor = domain.hypervisor
         own = (mfn for mfn, owner in enumerate(hypervisor.frames.owner) if owner == domain.domid)
@@ -103,6 +104,27 @@ class Puppet:
         """Whether it can make hypercalls."""
         present = self.domain.hypervisor.domains.get(self.domid) is self.domain
         return present and not self.domain.has_stopped and not self.has_lost_its_memory
+
+    @property
+    def upcalls_begun(self) -> int:
+        """How often its own code was called up, if it has code that counts (fuzzing/agent.py)."""
+        return self._count("upcalls_begun")
+
+    @property
+    def is_taking_events(self) -> bool:
+        """Whether its own code is in the middle of that: then what it was told is half forgotten."""
+        return self.upcalls_begun != self._count("upcalls_ended")
+
+    def _count(self, symbol: str) -> int:
+        try:
+            return self.read(symbol) if symbol in self._symbols else 0
+        except GuestFault:
+            self.has_lost_its_memory = True
+            return 0
+
+    def notice(self, step: Step) -> None:
+        """It is about to take a step."""
+        self.may_forge_events |= step.names_frame("shared info")
 
     # --- its surroundings ------------------------------------------------------------------------
 
@@ -183,6 +205,7 @@ class Puppet:
         """Take a step. A domain that is no more, or can't reach its memory any more, takes none."""
         if not self.is_alive:
             return Outcome(step, None)
+        self.notice(step)
         try:
             if step.message is not None:
                 return Outcome(step, self.store.say(step.message))

@@ -24,6 +24,11 @@ include "deeds.gk"
 section .text
 main:   call steps_open
         call deeds_open
+        mov edi, ports_of_vcpu
+        mov ecx, EVENT_WORDS
+        mov eax, -1
+        rep stosd
+        hypercall set_callbacks, FLAT_KERNEL_CS, take_upcall, FLAT_KERNEL_CS, failsafe_entry
         mov dword [is_ready], 1
 .wait:  mov ecx, [order]
         test ecx, ecx
@@ -35,6 +40,17 @@ main:   call steps_open
         mov dword [order], 0
         jmp .wait
 
+; As upcall_entry of events.gk. Whatever port is pending is taken note of; it is counted how often that begins
+; and ends.
+take_upcall:
+        push 0
+        push TRAP_VECTORS
+        save_registers
+        inc dword [upcalls_begun]
+        call handle_events
+        inc dword [upcalls_ended]
+        restore_registers_and_return
+
 section .rodata
 align 4
 orders: dd 0, do_hypercall
@@ -45,6 +61,8 @@ align 4
 is_ready: dd 0
 order: dd 0
 answer: dd 0
+upcalls_begun: dd 0
+upcalls_ended: dd 0
 """
 _OPERANDS: Final = 2048
 _HYPERCALL: Final = 1
@@ -77,6 +95,7 @@ class AgentStage(Stage):
         puppet, label = self.puppets[step.domain], label_of(step)
         if not puppet.is_alive:
             return Outcome(step, None)
+        puppet.notice(step)
         try:
             if puppet.read("order"):
                 return Outcome(step, None)

@@ -152,6 +152,10 @@ class Campaign:
             self._known.update(report.edges)
             for finding in sorted_findings(report.findings):
                 self._findings.add(finding)
+            # A shard that was ended early has told what it found, but not yet how often.
+            found = {finding.failure.key: 1 for finding in report.findings}
+            for key, times in (found | report.repeated).items():
+                self._findings.count(key, times)
             progress.cases += report.cases
             progress.steps += report.steps
             progress.tracer = report.tracer or progress.tracer

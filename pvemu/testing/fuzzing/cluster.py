@@ -4,8 +4,10 @@ A task holds all that it needs and changes nothing but its report, so what a los
 does anew. The worker runs its cases in a process of its own, as a job on this machine does.
 """
 
-import time
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
@@ -80,36 +82,59 @@ class ClusterJobs:
                 f"the scheduler at {address} has no workers: start some with `dask worker {address}`"
             ) from error
         self.number = number or sum(self._client.nthreads().values())
+        self._distributed, self._lost = distributed, (OSError, TimeoutError, CancelledError)
+        # What it logs when its scheduler is lost are tracebacks of its own.
+        self._log = logging.getLogger("distributed.client")
+        self._log.disabled = True
         self._futures: list[Any] = []
-        self._lost: Any = (OSError, TimeoutError, distributed.comm.core.CommClosedError)
-        self._killed: Any = import_module("distributed.scheduler").KilledWorker
+        self._reports: dict[int, Report] = {}
 
     def run(self, tasks: Sequence[Task], progress: Callable[[], None]) -> list[Report]:
         """See Jobs."""
-        self._futures = [
-            self._client.submit(do_task, task, self._extras, pure=False, retries=_MOST_LOSSES)
-            for task in tasks
-        ]
-        while not all(future.done() for future in self._futures):
-            time.sleep(_LOOK)
-            self._see_that_it_lives()
+        self._reports = {}
+        with self._scheduler_answers():
+            self._futures = [
+                self._client.submit(do_task, task, self._extras, pure=False, retries=_MOST_LOSSES)
+                for task in tasks
+            ]
+        while len(self._reports) < len(tasks):
+            with self._scheduler_answers():
+                self._wait()
+                self._take_in()
             progress()
-        try:
-            reports: list[Report] = self._client.gather(self._futures)
-        except self._killed as error:
-            raise PvemuError(f"a task was lost with each of several workers: {error}") from error
-        except self._lost as error:
-            raise PvemuError(f"the cluster does not answer any more: {error}") from error
-        self._futures = []
+        reports = self.partial()
+        self._futures, self._reports = [], {}
         return reports
 
-    def _see_that_it_lives(self) -> None:
-        if self._client.status not in ("running", "connecting"):
+    def _wait(self) -> None:
+        """Until one more task is done, or it is time to show how far all is."""
+        waiting = [future for number, future in enumerate(self._futures) if number not in self._reports]
+        with self._client.as_current(), suppress(TimeoutError):
+            self._distributed.wait(waiting, timeout=_LOOK, return_when="FIRST_COMPLETED")
+
+    def _take_in(self) -> None:
+        """What has been finished since the last time."""
+        for number, future in enumerate(self._futures):
+            if future.status == "error":
+                error = future.exception()
+                raise error if isinstance(error, PvemuError) else PvemuError(f"a task failed: {error}")
+            if future.status == "finished" and number not in self._reports:
+                self._reports[number] = future.result()
+
+    @contextmanager
+    def _scheduler_answers(self) -> Iterator[None]:
+        """Within the block the scheduler is asked; raises PvemuError when nothing comes back any more."""
+        try:
+            yield
+            is_lost = self._client.status not in ("running", "connecting")
+        except self._lost:  # tasks count as cancelled when their scheduler is lost
+            is_lost = True
+        if is_lost:
             raise PvemuError("the scheduler does not answer any more; all rounds before this one are kept")
 
     def partial(self) -> list[Report]:
         """See Jobs: what has been finished."""
-        return [future.result() for future in self._futures if future.status == "finished"]
+        return [report for _, report in sorted(self._reports.items())]
 
     def close(self) -> None:
         """Let the scheduler forget what is not finished."""
@@ -117,3 +142,4 @@ class ClusterJobs:
             future.cancel()
         self._futures = []
         self._client.close()
+        self._log.disabled = False

@@ -15,10 +15,9 @@ from pvemu.testing.fuzzing.campaign import Campaign, Plan, Progress
 from pvemu.testing.fuzzing.cluster import ClusterJobs
 from pvemu.testing.fuzzing.corpus import Corpus, read_file
 from pvemu.testing.fuzzing.display import line, shown
-from pvemu.testing.fuzzing.failure import Failure
 from pvemu.testing.fuzzing.findings import Findings
 from pvemu.testing.fuzzing.local_jobs import STUCK, Jobs, LocalJobs, how_it_ends
-from pvemu.testing.fuzzing.shard import Task, edges_of
+from pvemu.testing.fuzzing.shard import edges_of
 from pvemu.testing.fuzzing.theatre import Setting, fitting, theatre_for
 from pvemu.testing.grammar import FAMILIES, named_families
 from pvemu.testing.program import Program
@@ -117,20 +116,23 @@ def _summarise(console: Console, plan: Plan, progress: Progress, findings: Findi
 # --- one program ---------------------------------------------------------------------------------
 
 
-def replay(path: Path, setting: Setting, *, extras: tuple[str, ...] = ()) -> int:
-    """Run a program again and show how it fails; 1 when it does, 0 when not. Raises PvemuError."""
+def replay(path: Path, setting: Setting, *, extras: tuple[str, ...] = (), stuck: float = STUCK) -> int:
+    """Run a program again and show how it fails; 1 when it does, 0 when not.
+
+    Args:
+        extras: files that are run first; stuck: seconds after which it hangs.
+
+    Raises:
+        PvemuError: it is no program, or not one of this setting.
+    """
     program = read_file(path)
     fitting(setting, program)
-    task = Task(setting, FAMILIES, True, "", 0)
-    ends = how_it_ends(task, program, extras, STUCK)
-    if ends is None:
+    failure = how_it_ends(setting, program, extras, stuck)
+    if failure is None:
         print(f"{path}: nothing goes wrong in {len(program.steps)} steps")
         return 0
-    print(ends if isinstance(ends, Failure) else f"died: the process ended: {ends}")
-    print()
-    print(write_program(program), end="")
-    if isinstance(ends, Failure):
-        _print_sources(program, setting)
+    print(f"{failure}\n\n{write_program(program)}", end="")
+    _print_sources(program, setting)
     return 1
 
 

@@ -45,7 +45,6 @@ class Findings:
     def add(self, finding: Finding) -> bool:
         """Keep a finding; False when this failure was found before, in this campaign or an earlier one."""
         key = finding.failure.key
-        self.times[key] = self.times.get(key, 0) + 1
         if key in self.found:
             return False
         self.found[key] = finding
@@ -57,6 +56,10 @@ class Findings:
         write_file(place / "failure.txt", self._text(finding, place))
         write_file(place / PROGRAM, self._header(place) + write_program(finding.program))
         return True
+
+    def count(self, key: str, times: int) -> None:
+        """A failure has come so often more."""
+        self.times[key] = self.times.get(key, 0) + times
 
     def replay(self, key: str) -> str:
         """The command that runs a finding again."""

@@ -41,9 +41,11 @@ class _Teller(Listener):
         self._parent.send(("is making short", None))
 
 
-def _replay(setting: Setting, text: str) -> object:
+def _replay(teller: _Teller, setting: Setting, text: str) -> object:
     program = read_program(text)
-    return theatre_for(fitting(setting, program)).failure(program)
+    theatre = theatre_for(fitting(setting, program))
+    teller.about_to_run(program)
+    return theatre.failure(program)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         while True:
             order, content = parent.recv()
             if order == "replay":
-                parent.send(("replayed", _replay(*content)))
+                parent.send(("replayed", _replay(_Teller(parent), *content)))
             else:
                 assert isinstance(content, Task)
                 parent.send(("done", run_shard(content, _Teller(parent))))

@@ -10,6 +10,7 @@ from pvemu.testing.fuzzing.failure import Failure
 from pvemu.testing.fuzzing.findings import Finding
 from pvemu.testing.fuzzing.process import Process
 from pvemu.testing.fuzzing.shard import Report, Task, continued
+from pvemu.testing.fuzzing.theatre import Setting
 from pvemu.testing.program import Program
 from pvemu.testing.program_text import read_program, write_program
 from pvemu.testing.shrinking import shrink
@@ -152,37 +153,35 @@ class LocalJobs:
             assert process is not None
             told = process.hear()
             if told is None:
-                self._died(place, "died", process.how_it_died())
+                self._died(place, _death(process))
             else:
                 self._works[place].take(*told)
         for place in busy.values():
             work = self._works[place]
             process = self._processes[place]
             if not work.is_done and process is not None and self._is_late(work):
-                process.say_where()
-                self._died(place, "stuck", f"no sign of life for {self._stuck:g} seconds")
+                self._died(place, _silence(process, self._stuck))
 
     def _is_late(self, work: _Work) -> bool:
         # To begin, with a machine to be made, takes longer than any case.
         limit = max(self._stuck, STUCK) if work.case is None else self._stuck
         return time.monotonic() - work.last_word > limit
 
-    def _died(self, place: int, kind: str, how: str) -> None:
+    def _died(self, place: int, failure: Failure) -> None:
         """A process is no more: keep its case, and go on with the rest in a new one."""
         work, process = self._works[place], self._processes[place]
         assert process is not None
-        frames, words = process.frames(), process.last_words()
+        words = process.last_words()
         process.end()
         self._processes[place] = None
         work.deaths += 1
         if work.case is None:
             raise PvemuError(
-                f"a job ended before its first case ({how}): {words.strip()[-400:] or 'no word'}"
+                f"a job ended before its first case ({failure.error}): {words.strip()[-400:] or 'no word'}"
             )
         program = read_program(work.case)
-        failure = Failure(kind, how, frames, f"the process ran this case and ended: {how}")
-        if kind == "died" and failure.key not in {*work.rest.failures, *work.report.repeated}:
-            program = shrink(program, lambda other: self._dies(work, other, how), most_runs=_MOST_RUNS)
+        if failure.kind == "died" and failure.key not in {*work.rest.failures, *work.report.repeated}:
+            program = shrink(program, lambda other: self._dies(work, other, failure), most_runs=_MOST_RUNS)
         work.add(Finding(program, failure))
         self._give_time()
         if work.deaths > _MOST_DEATHS:
@@ -191,21 +190,40 @@ class LocalJobs:
         work.rest = continued(work.rest, work.part, work.deaths)
         self._start(place, work)
 
-    def _dies(self, work: _Work, program: Program, how: str) -> bool:
-        return how_it_ends(work.task, program, self._extras, self._stuck) == how
+    def _dies(self, work: _Work, program: Program, failure: Failure) -> bool:
+        other = how_it_ends(work.task.setting, program, self._extras, self._stuck)
+        return other is not None and (other.kind, other.error) == (failure.kind, failure.error)
 
 
-def how_it_ends(task: Task, program: Program, extras: Sequence[str], seconds: float) -> Failure | str | None:
-    """Run a program in a process of its own: its failure, None for none, or how the process died."""
+def _death(process: Process) -> Failure:
+    """That of a process that is dead."""
+    how = process.how_it_died()
+    return Failure("died", how, process.frames(), f"the process ran this case and ended: {how}")
+
+
+def _silence(process: Process, seconds: float) -> Failure:
+    """That of a process which tells nothing."""
+    process.say_where()
+    message = f"the process ran this case and gave no sign of life for {seconds:g} seconds"
+    return Failure("stuck", "no sign of life", process.frames(), message)
+
+
+def how_it_ends(
+    setting: Setting, program: Program, extras: Sequence[str] = (), seconds: float = STUCK
+) -> Failure | None:
+    """Run a program in a process of its own; what goes wrong, which may be that the process ends or hangs.
+
+    Args:
+        seconds: after which it hangs; to begin, it has at least a minute.
+    """
     process = Process(extras)
     try:
-        process.tell("replay", (task.setting, write_program(program)))
+        process.tell("replay", (setting, write_program(program)))
+        # It tells first that it begins, and then what has come of it.
+        process.hear(max(seconds, STUCK))
         told = process.hear(seconds)
-        if told is None:
-            return process.how_it_died()
-        failure: Failure | None = told[1]
-        return failure
+        return _death(process) if told is None else told[1]
     except TimeoutError:
-        return f"no sign of life for {seconds:g} seconds"
+        return _silence(process, seconds)
     finally:
         process.end()

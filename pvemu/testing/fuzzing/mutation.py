@@ -10,6 +10,7 @@ from pvemu.testing import grammar, message_grammar
 from pvemu.testing.commands import array_structure, command_structure
 from pvemu.testing.grammar import FAMILIES, Quality
 from pvemu.testing.meanings import choices_for, meaning_of
+from pvemu.testing.phrases import FIRST_PORT, phrase
 from pvemu.testing.program import WORD, Program, Record, Step
 from pvemu.testing.values import Number, Value
 
@@ -60,6 +61,7 @@ class Vocabulary:
         endings: also commands after which a domain does not go on by itself.
         deeds: steps of other kinds, which only guests that run can take.
         messages: also what is said to xenstored.
+        first_port: the first port that a domain can open.
     """
 
     domains: int = 2
@@ -67,6 +69,7 @@ class Vocabulary:
     endings: bool = True
     deeds: tuple[Callable[[grammar.Chooser, int], Step], ...] = ()
     messages: bool = False
+    first_port: int = FIRST_PORT
 
 
 class Mutator:
@@ -78,7 +81,7 @@ class Mutator:
         self._everybody = range(vocabulary.domains)
         self._weighted = tuple(name for name in vocabulary.families for _ in range(_WEIGHTS.get(name, 1)))
         self._mutations: tuple[Callable[[list[Step], Sequence[Program]], None], ...] = (
-            *(self._change, self._change, self._change, self._insert, self._insert),
+            *(self._change, self._change, self._change, self._insert, self._insert, self._insert_phrase),
             *(self._drop, self._repeat, self._swap, self._splice, self._move_to_another),
         )
 
@@ -89,6 +92,8 @@ class Mutator:
         # What is pending from the start hides what comes later: most kernels have taken note of it.
         opening = [grammar.take_events(domain) for domain in self._everybody if chooser.index(4)]
         steps = opening
+        if chooser.index(2):
+            steps += self._phrase(focus, steps)
         for _ in range(1 + chooser.index(_FIRST_STEPS)):
             steps.append(self.new_step(focus, steps[-1] if steps else None))
         return self._program(steps)
@@ -149,6 +154,17 @@ class Mutator:
         at = self._chooser.index(len(steps) + 1)
         step = self.new_step([call for call in focus if call], steps[at - 1] if at else None)
         steps.insert(at, step)
+
+    def _insert_phrase(self, steps: list[Step], _others: Sequence[Program]) -> None:
+        at = self._chooser.index(len(steps) + 1)
+        steps[at:at] = self._phrase(self._vocabulary.families, steps[:at])
+
+    def _phrase(self, families: Sequence[str], before: Sequence[Step]) -> list[Step]:
+        """Steps that belong together, of a domain and the next one."""
+        vocabulary = self._vocabulary
+        domain = self._chooser.index(vocabulary.domains)
+        peer = (domain + 1) % vocabulary.domains
+        return phrase(self._chooser, families, domain, peer, before, first_port=vocabulary.first_port)
 
     def _drop(self, steps: list[Step], _others: Sequence[Program]) -> None:
         if len(steps) > 1:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +20,13 @@ from pvemu.abi.errors import PvemuError
 _PACKAGES: Final = str(Path(pvemu.__file__).parents[1])
 #: What faulthandler writes of each Python frame.
 _FRAME: Final = re.compile(r'File "([^"]+)", line \d+ in (\S+)')
+#: What stands before those of one thread.
+_THREAD: Final = re.compile(r"^(?:Current thread|Thread) 0x", re.MULTILINE)
 _FRAMES: Final = 3
-#: Seconds that a process which hangs has to say where.
+#: How often a process that hangs is asked where, and seconds that it has for each answer.
+_QUESTIONS: Final = 3
 _LAST_WORDS: Final = 1.0
+_LOOK: Final = 0.05
 
 
 class Process:
@@ -85,9 +90,19 @@ class Process:
             return f"signal {-status}"
 
     def say_where(self) -> None:
-        """Make a process that hangs write where it is."""
-        self._process.send_signal(signal.SIGUSR1)
-        time.sleep(_LAST_WORDS)
+        """Make a process that hangs write where it is, a few times."""
+        for _ in range(_QUESTIONS):
+            before = size = self._written()
+            self._process.send_signal(signal.SIGUSR1)
+            for _ in range(int(_LAST_WORDS / _LOOK)):
+                time.sleep(_LOOK)
+                size, last = self._written(), size
+                if size == last > before:
+                    break
+
+    def _written(self) -> int:
+        """Bytes that it has written to its standard error."""
+        return os.fstat(self._errors.fileno()).st_size
 
     def last_words(self) -> str:
         """What it has written to its standard error."""
@@ -95,14 +110,12 @@ class Process:
         return self._errors.read().decode("utf-8", "replace")
 
     def frames(self) -> tuple[str, ...]:
-        """Where it was when it was asked or a fault ended it: functions, from the innermost one out."""
-        root = f"{Path(pvemu.__file__).parent}/"
-        found = [
-            f"{path[len(root) :].removesuffix('.py')}:{function}"
-            for path, function in _FRAME.findall(self.last_words())
-            if path.startswith(root) and not path.startswith(f"{root}testing/")
-        ]
-        return tuple(found[:_FRAMES])
+        """Where it was when it was asked or a fault ended it: functions, from the innermost one out.
+
+        When it was asked more often, those in which it was each time: a loop that never ends calls others.
+        """
+        found = [frames for text in _THREAD.split(self.last_words())[1:] if (frames := _frames_in(text))]
+        return tuple(_common_beginning(found)[-_FRAMES:][::-1])
 
     def end(self) -> None:
         """End it."""
@@ -111,3 +124,20 @@ class Process:
             self._process.kill()
             self._process.wait()
         self._errors.close()
+
+
+def _frames_in(text: str) -> list[str]:
+    """The hypervisor's functions in what faulthandler writes of a thread, from the outermost one in."""
+    root = f"{Path(pvemu.__file__).parent}/"
+    found = [
+        f"{path[len(root) :].removesuffix('.py')}:{function}"
+        for path, function in _FRAME.findall(text)
+        if path.startswith(root) and not path.startswith(f"{root}testing/")
+    ]
+    return found[::-1]
+
+
+def _common_beginning(lists: Sequence[Sequence[str]]) -> list[str]:
+    """What all of them begin with."""
+    columns = zip(*lists, strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]

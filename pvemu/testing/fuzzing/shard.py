@@ -16,6 +16,7 @@ from pvemu.testing.fuzzing.failure import Failure
 from pvemu.testing.fuzzing.findings import Finding
 from pvemu.testing.fuzzing.mutation import Mutator, Vocabulary
 from pvemu.testing.fuzzing.theatre import Setting, Theatre, fitting, theatre_for
+from pvemu.testing.phrases import FIRST_PORT, FIRST_PORT_OF_DOMAIN_0
 from pvemu.testing.program import Program
 from pvemu.testing.program_text import read_program, write_program
 
@@ -23,6 +24,9 @@ from pvemu.testing.program_text import read_program, write_program
 _LEAKS_EACH: Final = 16
 #: Of so many cases one is made from nothing.
 _NEW_EACH: Final = 3
+#: A program that takes longer is not kept, as all that are made of it would take as long: a table of traps
+#: that is the machine-to-physical map takes 262 million cycles and seven seconds, 40 usual steps one million.
+_MOST_CYCLES: Final = 100_000_000
 #: How often a failing program may be run to make it short.
 MOST_RUNS: Final = 400
 
@@ -125,6 +129,7 @@ class _Shard:
             deeds,
             # Domain 0 has no xenstored beside it, and a guest that runs has its own end of the ring.
             messages=not task.setting.privileged and not task.setting.guests,
+            first_port=FIRST_PORT_OF_DOMAIN_0 if task.setting.privileged else FIRST_PORT,
         )
         self._mutator = Mutator(vocabulary, random)
         self._tracer = _tracer()
@@ -174,6 +179,8 @@ class _Shard:
         if failure is not None:
             report.edges += edges
             self._fails(program, failure, theatre)
+        elif theatre.cycles > _MOST_CYCLES:
+            report.edges += edges
         elif edges:
             text = write_program(program)
             self._corpus.append(program)

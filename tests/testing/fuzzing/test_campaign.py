@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import pytest
-from bugs import ENDLESS, SEGFAULT, WILD_WRITES, ZERO_DIVISION, plant
+from bugs import ENDLESS, LOST_UPCALLS, SEGFAULT, WILD_WRITES, ZERO_DIVISION, plant
 
 from pvemu.abi.errors import PvemuError
+from pvemu.testing.fuzzing import command, shard
 from pvemu.testing.fuzzing.campaign import Campaign, Plan, Progress
 from pvemu.testing.fuzzing.corpus import Corpus, read_file
 from pvemu.testing.fuzzing.findings import PROGRAM, Findings
 from pvemu.testing.fuzzing.local_jobs import LocalJobs
 from pvemu.testing.fuzzing.shard import Report, Task, run_shard
 from pvemu.testing.fuzzing.theatre import Setting
-from pvemu.testing.program_text import write_program
+from pvemu.testing.program_text import read_program, write_program
 
 
 def campaign(
@@ -81,6 +82,7 @@ def test_the_same_failure_is_kept_once(tmp_path: Path) -> None:
     (key,) = findings.found
     assert key.startswith("exception-")
     assert len(findings.found[key].program.steps) == 1
+    assert findings.times[key] > 1
 
 
 def test_a_case_that_ends_the_process_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -93,11 +95,32 @@ def test_a_case_that_ends_the_process_is_a_finding_and_the_rest_goes_on(tmp_path
         assert [step.call for step in finding.program.steps] == ["get_debugreg"]
 
 
-def test_a_case_that_never_ends_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
-    plan = Plan(families=("get_debugreg",), seed=1, cases=2)
-    progress, findings, _ = campaign(tmp_path, plan, (plant(tmp_path, ENDLESS),), stuck=4.0)
-    assert progress.cases == 2
-    assert {finding.failure.kind for finding in findings.found.values()} == {"stuck"}
+@pytest.mark.parametrize(
+    "setting", [Setting(1, privileged=True), Setting(2, guests=True)], ids=["puppets", "guests that run"]
+)
+def test_an_event_that_is_lost_is_found_soon_among_any_hypercalls(tmp_path: Path, setting: Setting) -> None:
+    """Without xenstored, whose answers are events, too."""
+    plan = Plan(setting, seed=1, cases=100)
+    _, findings, _ = campaign(tmp_path, plan, (plant(tmp_path, LOST_UPCALLS),))
+    (finding,) = findings.found.values()
+    assert "no_event_is_lost" in str(finding.failure) and "no upcall is" in finding.failure.message
+    assert len(finding.program.steps) <= 4
+
+
+def test_a_case_that_never_ends_is_one_finding_and_what_else_was_found_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, extras = Corpus(tmp_path / "corpus"), (plant(tmp_path, ENDLESS),)
+    for call in ("get_debugreg(0)", "fpu_taskswitch(0)"):
+        corpus.add(read_program(f'program of 2 domains\nd0 "x" {call}\n'))
+    progress, findings, _ = campaign(tmp_path, Plan(families=("xen_version",), cases=1), extras, stuck=2.0)
+    assert progress.cases == 3
+    ((key, finding),) = findings.found.items()
+    assert (finding.failure.kind, findings.times[key]) == ("stuck", 1)
+    assert [step.call for step in finding.program.steps] == ["get_debugreg"]
+    assert progress.corpus > 0 and len(corpus.programs()) >= 2
+    assert command.replay(tmp_path / "findings" / key / PROGRAM, Setting(), extras=extras, stuck=2.0) == 1
+    assert "stuck: no sign of life" in capsys.readouterr().out
 
 
 def test_a_job_that_can_not_begin_is_a_clear_error(tmp_path: Path) -> None:
@@ -127,6 +150,15 @@ def test_what_is_in_the_corpus_is_run_first(tmp_path: Path) -> None:
     after, _, _ = campaign(tmp_path, Plan(families=("event_channel_op",), seed=2, cases=1))
     assert after.cases == kept + 1
     assert after.edges >= before.edges
+
+
+def test_a_program_that_takes_long_is_not_kept_to_make_others_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'program of 2 domains\nd0 "x" get_debugreg(0)\n'
+    task = Task(Setting(2), ("get_debugreg",), False, "1", 0, unread=(text,))
+    assert [kept for kept, _ in run_shard(task).kept] == [text]
+    monkeypatch.setattr(shard, "_MOST_CYCLES", 10)
+    report = run_shard(task)
+    assert report.kept == [] and report.edges
 
 
 def test_guests_that_run_reach_blocks_of_their_code_and_ways_that_hypercalls_do_not(tmp_path: Path) -> None:

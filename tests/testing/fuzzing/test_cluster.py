@@ -2,14 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bugs import Begins
 from test_campaign import files
+from test_fuzz_command import start
 
 from pvemu.abi.errors import PvemuError
 from pvemu.testing.fuzzing import cluster
@@ -18,43 +22,91 @@ from pvemu.testing.fuzzing.cluster import ClusterJobs
 from pvemu.testing.fuzzing.corpus import Corpus
 from pvemu.testing.fuzzing.findings import Findings
 from pvemu.testing.fuzzing.local_jobs import Jobs, LocalJobs
+from pvemu.testing.grammar import named_families
 
-distributed: Any = pytest.importorskip("distributed", reason="pip install 'pvemu[cluster]'")
-PLAN = Plan(families=("event_channel_op", "grant_table_op"), seed=5, jobs=2, cases=40)
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Any]:
-    """Two workers, each a process that is started again when it is lost."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-    ) as workers:
-        yield workers
+pytest.importorskip("distributed", reason="pip install 'pvemu[cluster]'")
+FAMILIES = "grant_table_op,event_channel_op"
+PLAN = Plan(families=named_families(FAMILIES), seed=5, jobs=2, cases=40)
+#: Cases of a campaign's first round, for each job.
+FIRST_ROUND = 50
 
 
-def run(jobs: Jobs, folder: Path) -> dict[str, bytes]:
+@dataclass
+class Scheduler:
+    """A scheduler with two workers, each a process."""
+
+    address: str
+    process: "subprocess.Popen[str]"
+
+
+def dask(*words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "dask", *words, "--no-dashboard"]
+    # What a worker says of its own end is nothing of ours.
+    errors = subprocess.PIPE if words[0] == "scheduler" else subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    process = dask("scheduler", "--host", "127.0.0.1", "--port", "0")
+    assert process.stderr is not None
+    address = next(line.split()[-1] for line in process.stderr if "Scheduler at:" in line)
+    workers = [dask("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    yield Scheduler(address, process)
+    for each in (*workers, process):
+        each.kill()
+        each.wait()
+    process.stderr.close()
+
+
+def run(jobs: Jobs, folder: Path, plan: Plan = PLAN) -> dict[str, bytes]:
     try:
-        findings = Findings(folder / "findings", PLAN.setting)
-        Campaign(PLAN, jobs, Corpus(folder / "corpus"), findings).run()
+        findings = Findings(folder / "findings", plan.setting)
+        Campaign(plan, jobs, Corpus(folder / "corpus"), findings).run()
     finally:
         jobs.close()
     return files(folder)
 
 
-def test_a_lost_worker_loses_nothing_and_the_corpus_is_the_same_as_here(workers: Any, tmp_path: Path) -> None:
+def test_a_lost_worker_loses_nothing_and_the_corpus_is_the_same_as_here(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
     here = run(LocalJobs(2), tmp_path / "here")
     assert here
-    processes = [worker.pid for worker in workers.workers.values()]
+    first = Begins(tmp_path, round=0)
+    lost = list[int]()
 
     def lose_one() -> None:
-        time.sleep(1)
-        os.kill(processes[0], signal.SIGKILL)
+        lost.append(first.wait())
+        os.kill(lost[0], signal.SIGKILL)
 
     murderer = threading.Thread(target=lose_one)
     murderer.start()
-    there = run(ClusterJobs(workers.scheduler_address, 2), tmp_path / "there")
+    there = run(ClusterJobs(scheduler.address, 2, (first.extra,)), tmp_path / "there")
     murderer.join()
-    assert there == here
+    first.close()
+    assert lost and there == here
+
+
+def test_a_lost_scheduler_ends_the_campaign_with_one_line_and_all_rounds_before_are_kept(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    one_job = replace(PLAN, jobs=1, cases=FIRST_ROUND)
+    here = run(LocalJobs(1), tmp_path / "here", one_job)
+    second = Begins(tmp_path, round=1)
+    process = start(
+        tmp_path,
+        *("--scheduler", scheduler.address, "--jobs", "1", "--families", FAMILIES),
+        *("--seed", str(PLAN.seed), "--cases", "1000000", "--extra", second.extra),
+        *("--corpus", "there/corpus", "--findings", "there/findings"),
+    )
+    second.wait()
+    scheduler.process.kill()
+    _, err = process.communicate(timeout=60)
+    second.close()
+    assert process.returncode == 2
+    assert err == "pvemu: the scheduler does not answer any more; all rounds before this one are kept\n"
+    assert files(tmp_path / "there") == here
 
 
 def test_a_scheduler_that_does_not_answer_is_a_clear_error_soon() -> None:

@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from bugs import ZERO_DIVISION, plant
+from bugs import CONTINUED, ZERO_DIVISION, Begins, plant
 
 ROOT = Path(__file__).parents[3]
 FAILS_WITH_A_BUG = 'program of 2 domains\nd0 "x" get_debugreg(0)\n'
@@ -56,15 +55,31 @@ def test_nothing_found_is_status_0_and_the_figures_are_shown(tmp_path: Path) -> 
 
 
 def test_sigterm_ends_it_early_and_keeps_what_was_found(tmp_path: Path) -> None:
-    process = start(tmp_path, "--families", "event_channel_op", "--cases", "1000000")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "fuzz-corpus").exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.1)
+    second = Begins(tmp_path, round=1)
+    words = ("--families", "event_channel_op", "--cases", "1000000", "--extra", second.extra)
+    process = start(tmp_path, *words)
+    second.wait()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "corpus" in out and list((tmp_path / "fuzz-corpus").glob("*.steps"))
+    second.close()
+
+
+def test_a_hypercall_that_is_continued_for_ever_is_one_finding_that_can_be_seen_again(tmp_path: Path) -> None:
+    bug = plant(tmp_path, CONTINUED)
+    status, out, err = fuzz(
+        tmp_path, "--families", "get_debugreg,event_channel_op", "--cases", "12", "--extra", bug
+    )
+    assert (status, err) == (1, "")
+    assert "1 findings" in out and "\nhang: NeverDone" in out
+    (finding,) = (tmp_path / "fuzz-findings").iterdir()
+    assert finding.name.startswith("hang-")
+    assert list((tmp_path / "fuzz-corpus").glob("*.steps"))
+    program = str(finding / "program.steps")
+    status, out, err = fuzz(tmp_path, "--replay", program, "--extra", bug)
+    assert (status, err) == (1, "")
+    assert out.startswith("hang: NeverDone") and "get_debugreg" in out
 
 
 def test_a_corpus_is_made_small_and_reaches_the_same(tmp_path: Path) -> None:
