@@ -142,8 +142,6 @@ def hypercall(assembly: Assembly, statement: Hypercall) -> None:
 
 def trap_table(assembly: Assembly, directive: Directive) -> None:
     """Begin a table of traps: an array of struct trap_info, aligned as a C compiler would."""
-    if assembly.trap_table is not None:
-        raise Mistake("a trap table can't begin inside another; close that with end", directive.column)
     if not assembly.section.has_bytes:
         raise Mistake(f"{assembly.section.name} is memory without contents", directive.column)
     alignment = structures()["trap_info"].alignment(assembly.place().word)

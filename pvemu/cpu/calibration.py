@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from pvemu.cpu import binding, exits, layout
 from pvemu.cpu.errors import EngineError
+from pvemu.cpu.fpu import INITIAL_IMAGE, fpu_image, load_fpu
 from pvemu.cpu.laboratory import CODE, STACK, UNMAPPED, Laboratory
 from pvemu.cpu.state_window import ContextWindow, WindowKind
 
@@ -96,6 +97,31 @@ def _registers(laboratory: Laboratory) -> Iterator[Check]:
             seen == (0x5A000 + register, 0x7F0 + register),
             repr(seen),
         )
+
+
+def _patterned_image() -> bytes:
+    """An FXSAVE image in which every register has another value: control, status, tags, MXCSR, ST, XMM."""
+    image = bytearray(INITIAL_IMAGE)
+    image[0:5] = b"\x7f\x0f\x55\x2a\xa5"
+    image[24:28] = b"\xc0\x9f\0\0"
+    for number in range(8):
+        image[32 + 16 * number : 42 + 16 * number] = bytes(range(number, number + 10))
+    for number in range(16):
+        image[160 + 16 * number : 176 + 16 * number] = bytes(range(64 + number, 80 + number))
+    return bytes(image)
+
+
+_FPU_IMAGE: Final = _patterned_image()
+
+
+def _fpu(laboratory: Laboratory) -> Iterator[Check]:
+    """What an FXSAVE image says is what the engine's FPU has."""
+    engine, window = laboratory.engine, laboratory.window
+    load_fpu(engine, window, _FPU_IMAGE)
+    seen = tuple(engine.read_register(name) for name in ("FPCW", "FPSW", "MXCSR"))
+    yield Check("the FPU takes an image", seen == (0xF7F, 0x2A55, 0x9FC0), repr(seen))
+    yield Check("the FPU gives its image", fpu_image(window.u8) == _FPU_IMAGE, "another image")
+    load_fpu(engine, window, INITIAL_IMAGE)
 
 
 def _model_specific_registers(laboratory: Laboratory) -> Iterator[Check]:
@@ -199,6 +225,7 @@ def _fallback(laboratory: Laboratory) -> Iterator[Check]:
 
 _GROUPS: Final[tuple[Callable[[Laboratory], Iterator[Check]], ...]] = (
     _registers,
+    _fpu,
     _model_specific_registers,
     _exits,
     _interrupt_windows,

@@ -30,6 +30,12 @@ ES, CS, SS, DS, FS, GS, LDTR, TR, GDTR, IDTR = range(10)
 CR: Final = 424
 EFER: Final = 592
 
+#: The FPU: which register is the top of the stack, status (without that) and control word (two bytes each),
+#: a byte for each register that says whether it is empty, the registers' ten bytes each of sixteen.
+FPU_TOP, FSW, FCW, FPU_EMPTY, FPU_REGISTERS = 604, 608, 610, 612, 624
+FPU_REGISTER_SIZE: Final = 16
+MXCSR: Final = 816
+
 #: XMM0 to XMM15, the first sixteen bytes of 64 each:
 XMM: Final = 824
 XMM_SIZE: Final = 64

@@ -16,6 +16,7 @@ from pvemu.cpu.binding import Engine
 from pvemu.cpu.calibration import calibrate
 from pvemu.cpu.clock import EXIT_COST, BlockClock, Clock, CountClock
 from pvemu.cpu.errors import EngineError
+from pvemu.cpu.fpu import INITIAL_IMAGE, load_fpu
 from pvemu.cpu.segments import null_segment
 from pvemu.cpu.state_window import WINDOWS, StateWindow, WindowKind
 
@@ -194,6 +195,10 @@ class Processor:
         at = layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE
         self.window.u8[at : at + 2 * layout.SEGMENT_SIZE] = code + stack
         self._derive_hflags()
+
+    def load_fpu(self, image: bytes) -> None:
+        """Load the registers of the FPU and of SSE from an FXSAVE image."""
+        load_fpu(self.engine, self.window, image)
 
     def set_task_switched(self, switched: bool) -> None:
         """Set or clear CR0.TS: whether the next use of the FPU is exception 7."""
@@ -518,7 +523,7 @@ class Processor:
             at = layout.SEGMENTS + register * layout.SEGMENT_SIZE
             u8[at : at + layout.SEGMENT_SIZE] = null_segment()
         self.intercept(())
-        self.window.store()
+        self.load_fpu(INITIAL_IMAGE)
 
     def _unexpected(self) -> None:
         raise EngineError("the engine reported an exit that nobody handles; run `pvemu doctor`")

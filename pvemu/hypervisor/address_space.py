@@ -91,15 +91,20 @@ def fill_xen_l2_slots(ram: Ram, l2_mfn: int, m2p: MachineToPhysical) -> None:
 
 
 def build_monitor(hypervisor: "Hypervisor", vcpu: Vcpu) -> None:
-    """Make the L4 of a vCPU, and the tables that map its GDT and LDT."""
+    """Make the L4 of a vCPU, and the tables that map its GDT and LDT.
+
+    Raises:
+        OutOfFrames: there is no memory for them; those that there are, are among the vCPU's own.
+    """
     ram = hypervisor.ram
-    l4, l3, l2, l1 = (hypervisor.allocate_xen_page() for _ in range(4))
+    for _ in range(4):
+        vcpu.own_frames.append(hypervisor.allocate_xen_page())
+    l4, l3, l2, l1 = vcpu.own_frames
     ram.u64[(l4 << 9) + _L4_SLOT] = l3 << PAGE_SHIFT | _HYPERVISOR_FLAGS
     ram.u64[l3 << 9] = l2 << PAGE_SHIFT | _HYPERVISOR_FLAGS
     ram.u64[l2 << 9] = l1 << PAGE_SHIFT | _HYPERVISOR_FLAGS
     ram.u64[(l1 << 9) + FIRST_RESERVED_GDT_PAGE] = hypervisor.gdt_frame << PAGE_SHIFT | _HYPERVISOR_FLAGS
     vcpu.monitor, vcpu.descriptor_l1 = l4, l1
-    vcpu.own_frames = [l4, l3, l2, l1]
 
 
 def build_xen_gdt_page(ram: Ram, mfn: int) -> None:

@@ -58,7 +58,8 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
     """The common frame of mmu_update and mmuext_op: a list of requests, a done count, a foreign domain.
 
     Requests are read a page at a time. Between pages, and after a request that says RESTART, the call may
-    stop and go on later; so it does while tables that lost their last use still hold references.
+    stop and go on later; so it does while tables that lost their last use still hold references. While an
+    upcall is due, every request is a page of its own.
 
     Args:
         arguments: pointer to the list, count (it may carry PREEMPTED), pointer to the done count (0: none),
@@ -79,12 +80,13 @@ def run_batch(vcpu: "Vcpu", arguments: tuple[int, int, int, int], size: int, car
         before = _read_done(vcpu, done_pointer)
     done = result = 0
     while done < count:
-        if done and (hypervisor.preempt_due() or (types.demoting and not types.finish())):
+        if done and (hypervisor.hypercall_preempt_check(vcpu) or (types.demoting and not types.finish())):
             result = RESTART
             break
         whole = max((PAGE_SIZE - (pointer & PAGE_MASK)) // size, 1)
+        some = 1 if count > 1 and hypervisor.hypercall_preempt_check(vcpu) else min(whole, count - done)
         try:
-            raw = memory.copy_from_guest(pointer, min(whole, count - done) * size)
+            raw = memory.copy_from_guest(pointer, some * size)
         except GuestFault as fault:
             result = fault.result
             break

@@ -321,6 +321,11 @@ class Hypervisor:
         """Whether a long hypercall has to stop, because its vCPU's time is up."""
         return bool(self.clock.left[0] < 0)
 
+    def hypercall_preempt_check(self, vcpu: Vcpu) -> bool:
+        """Whether a hypercall of many parts has to stop: time is up, or an upcall of a PV guest is due."""
+        upcall_is_due = 0 < self.ram.u16[vcpu.info16] < 0x100 and not vcpu.domain.is_hvm
+        return upcall_is_due or bool(self.clock.left[0] < 0)
+
     def shorten_slice(self) -> None:
         """Make the running vCPU stop in time for a timer that was just set."""
         expiry = self.timers.next_expiry()

@@ -10,6 +10,7 @@ from pvemu.abi.arch_x86 import (
     XEN_CPUID_SIGNATURE_ECX,
     XEN_CPUID_SIGNATURE_EDX,
 )
+from pvemu.cpu.clock import CYCLES_PER_SECOND
 from pvemu.hypervisor.version import XEN_VERSION
 from pvemu.memory.ram import PAGE_SHIFT
 
@@ -21,6 +22,7 @@ Leaf = tuple[int, int, int, int]
 
 _NONE: Final[Leaf] = (0, 0, 0, 0)
 _RDTSCP_AVAILABLE: Final = 4
+_PHYSICAL_CLOCK: Final = 2  #: subleaf of the leaf about time
 _MSR_INDEX_OF_HYPERCALL_PAGE: Final = 0x40000000
 
 
@@ -75,6 +77,8 @@ def xen_leaf(vcpu: "Vcpu", number: int, subleaf: int) -> Leaf:
         return 1, _MSR_INDEX_OF_HYPERCALL_PAGE, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0
     if number == 3 and subleaf == 0:
         return _RDTSCP_AVAILABLE, 0, 0, 0
+    if number == 3 and subleaf == _PHYSICAL_CLOCK:
+        return CYCLES_PER_SECOND // 1000, 0, 0, 0
     if number == 5 and subleaf == 0:
         frames = vcpu.domain.hypervisor.ram.frames
         return 0, (frames - 1).bit_length() + PAGE_SHIFT, 0, 0

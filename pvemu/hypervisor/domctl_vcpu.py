@@ -52,7 +52,9 @@ def set_context(caller: Vcpu, domain: Domain, op: Any, argument: int) -> None:
     context = vcpu_guest_context.unpack(word, raw)
     if vcpu.is_initialised:
         change_guest_context(vcpu, context)
-    elif not set_guest_context(vcpu, context):
+    elif set_guest_context(vcpu, context):
+        domain.hypervisor.make_runnable(vcpu)
+    else:
         raise Continuation(argument)
 
 

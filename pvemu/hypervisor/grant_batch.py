@@ -59,7 +59,7 @@ def _each(
     hypervisor = vcpu.domain.hypervisor
     for done in range(count):
         at = argument + done * size
-        if done and not done % at_once and hypervisor.preempt_due():
+        if done and not done % at_once and hypervisor.hypercall_preempt_check(vcpu):
             raise Continuation(command, at, count - done)
         hypervisor.charge(REQUEST_COST)
         yield at
@@ -221,7 +221,7 @@ def _run_piece(vcpu: Vcpu, piece: list[tuple[int, ...]], carry_out: Callable[...
     hypervisor = vcpu.domain.hypervisor
     statuses: list[int] = []
     for fields in piece:
-        if statuses and hypervisor.preempt_due():
+        if statuses and hypervisor.hypercall_preempt_check(vcpu):
             break
         hypervisor.charge(REQUEST_COST)
         try:

@@ -35,12 +35,12 @@ def cache_flush(vcpu: Vcpu, command: int, argument: int, count: int) -> int:
     codec = gnttab_cache_flush.codec(vcpu.domain.word)
     for done in range(count):
         at = argument + done * size
-        if done and hypervisor.preempt_due():
+        if done and hypervisor.hypercall_preempt_check(vcpu):
             raise Continuation(GNTTABOP_cache_flush, at, count - done)
         hypervisor.charge(REQUEST_COST)
         address, offset, length, operation = codec.unpack(memory.copy_from_guest(at, size))
         while start := _flush(vcpu, address, offset, length, operation, start):
-            if hypervisor.preempt_due():
+            if hypervisor.hypercall_preempt_check(vcpu):
                 raise Continuation(start | GNTTABOP_cache_flush, at, count - done)
     return 0
 

@@ -13,8 +13,3 @@ class Log:
         """A line, or several, of the hypervisor's own."""
         for line in text.splitlines():
             self._sink(f"(XEN) {line}")
-
-    def domain(self, domid: int, text: str) -> None:
-        """Lines that a guest wants on the hypervisor's console."""
-        for line in text.splitlines():
-            self._sink(f"(d{domid}) {line}")

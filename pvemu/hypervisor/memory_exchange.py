@@ -45,7 +45,7 @@ def exchange(vcpu: Vcpu, argument: int) -> int:
     done = request.nr_exchanged - request.nr_exchanged % per_chunk
     first = done
     while done + per_chunk <= given.nr_extents:
-        if done != first and vcpu.domain.hypervisor.preempt_due():
+        if done != first and vcpu.domain.hypervisor.hypercall_preempt_check(vcpu):
             memory.write_word(argument + xen_memory_exchange.offset("nr_exchanged", word), word, done)
             raise Continuation(XENMEM_exchange, argument)
         vcpu.domain.hypervisor.charge(REQUEST_COST * per_chunk << given.extent_order)

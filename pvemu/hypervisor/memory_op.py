@@ -121,7 +121,7 @@ def _reservation(vcpu: Vcpu, operation: int, start: int, argument: int) -> int:
     most_untold = _TRANSLATED_EXTENTS if word == 4 else 1
     told, numbers = start, list[int]()
     for index in range(start, extents):
-        if index != start and hypervisor.preempt_due():
+        if index != start and hypervisor.hypercall_preempt_check(vcpu):
             told = _tell(vcpu, listed, told, numbers)
             raise Continuation(operation | told << _EXTENT_SHIFT, argument)
         hypervisor.charge(REQUEST_COST << request.extent_order)

@@ -62,13 +62,13 @@ _LAYOUTS: Final = {4: _Layout.of(4, "I", ARGUMENT_INDEXES), 8: _Layout.of(8, "Q"
 @made_hypercall("multicall")
 def make_multicall(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of multicall for a machine."""
-    left, counters = hypervisor.clock.left, hypervisor.counters
+    left, counters, u16 = hypervisor.clock.left, hypervisor.counters, hypervisor.ram.u16
 
     def multicall(vcpu: Vcpu, call_list: int, count: int) -> int:
         """Run the entries in order; each one's result goes into the entry (golden: multicall).
 
         -EINVAL inside another multicall; -EFAULT when an entry can't be read or its result not written, after
-        those before it have run.
+        those before it have run. An upcall that comes due comes between two entries.
         """
         domain = vcpu.domain
         entry, size, result_at, arguments_at, mask, indexes = _LAYOUTS[domain.word]
@@ -79,10 +79,12 @@ def make_multicall(hypervisor: "Hypervisor") -> Handler:
         if vcpu.in_multicall:
             raise HypercallError(Errno.EINVAL)
         vcpu.in_multicall = True
+        # Hypervisor.hypercall_preempt_check, written out: it is asked before every entry.
+        takes_upcalls, pending_and_mask = not domain.is_hvm, vcpu.info16
         try:
             for index in range(count):
                 at = call_list + index * size
-                if index and left[0] < 0:
+                if index and (left[0] < 0 or (takes_upcalls and 0 < u16[pending_and_mask] < 0x100)):
                     raise Continuation(at, count - index)
                 left[0] -= _ENTRY_COST
                 number, _, words[a], words[b], words[c], words[d], words[e], _ = unpack(at, entry)

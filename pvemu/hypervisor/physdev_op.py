@@ -78,6 +78,9 @@ _MOST_PORTS: Final = 65536
 #: Interrupts of the PC that domain 0's answers are from; those below 16 are never given out anew.
 _GSIS: Final = 24
 _FIRST_FREE_GSI: Final = 16
+#: Interrupts of that PC, those of messages included; and how many of one device there can be.
+_IRQS: Final = 208
+_MOST_MESSAGES: Final = 32
 #: In `Domain.pirqs`: the number is taken, but names no interrupt.
 _TAKEN: Final = -1
 
@@ -178,9 +181,12 @@ def _get_free_pirq(vcpu: Vcpu, op: Any) -> None:
 
 def _map_pirq(vcpu: Vcpu, op: Any) -> None:
     """Map an interrupt of the machine, as far as it has any: those of no device."""
+    if op.type == MAP_PIRQ_TYPE_MULTI_MSI and op.table_base:
+        raise HypercallError(Errno.EINVAL)
     domain = _domain(vcpu, op.domid)
     if op.type in (MAP_PIRQ_TYPE_MSI, MAP_PIRQ_TYPE_MSI_SEG, MAP_PIRQ_TYPE_MULTI_MSI):
-        raise HypercallError(Errno.ENODEV)
+        _map_message_interrupts(domain, op)
+        return
     if op.type != MAP_PIRQ_TYPE_GSI or not 0 <= op.index < _GSIS:
         raise HypercallError(Errno.EINVAL)
     current = next((pirq for pirq, irq in domain.pirqs.items() if irq == op.index), None)
@@ -191,6 +197,21 @@ def _map_pirq(vcpu: Vcpu, op: Any) -> None:
     if op.pirq >= domain.nr_pirqs:
         raise HypercallError(Errno.EINVAL)
     domain.pirqs[op.pirq] = op.index
+
+
+def _map_message_interrupts(domain: Domain, op: Any) -> None:
+    """Look at all that is asked for, and find that there is no such device (recorded: pirqs)."""
+    if op.type == MAP_PIRQ_TYPE_MULTI_MSI:
+        if op.pirq < 0 and not 0 < op.entry_nr <= _MOST_MESSAGES:
+            raise HypercallError(Errno.EDOM)
+        if op.pirq < 0 and op.entry_nr > 1:  # that takes an IOMMU
+            raise HypercallError(Errno.EOPNOTSUPP)
+    elif op.index != -1:  # one that the machine knows, and that has not been given to anybody
+        raise HypercallError(Errno.EPERM if _GSIS <= op.index < _IRQS else Errno.EINVAL)
+    if op.pirq >= domain.nr_pirqs:
+        raise HypercallError(Errno.EINVAL)
+    if domain.pirqs.get(op.pirq, _TAKEN) == _TAKEN:  # else it is left as it is
+        raise HypercallError(Errno.ENODEV)
 
 
 def _unmap_pirq(vcpu: Vcpu, op: Any) -> None:

@@ -78,8 +78,9 @@ def _initialise(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
 def _up(vcpu: Vcpu, _caller: Vcpu, _argument: int) -> int:
     if not vcpu.is_initialised:
         raise HypercallError(Errno.EINVAL)
-    vcpu.online = True
-    vcpu.domain.hypervisor.make_runnable(vcpu)
+    if not vcpu.online:
+        vcpu.online = True
+        vcpu.domain.hypervisor.make_runnable(vcpu)
     return 0
 
 
@@ -104,6 +105,8 @@ def _send_nmi(vcpu: Vcpu, _caller: Vcpu, argument: int) -> int:
     if argument:
         raise HypercallError(Errno.EINVAL)
     vcpu.nmi_pending = True
+    if vcpu.domain.is_hvm:
+        vcpu.hvm.attention = True
     hypervisor = vcpu.domain.hypervisor
     hypervisor.wake(vcpu)
     hypervisor.reschedule()

@@ -53,10 +53,6 @@ class PagingFormat:
     entry_size: int
     levels: tuple[Level, ...]
 
-    def index(self, level: Level, address: int) -> int:
-        """Which entry of a table of this level translates a linear address."""
-        return address >> level.shift & (level.entries - 1)
-
 
 _L1: Final = Level(1, 12, 512)
 _L2: Final = Level(2, 21, 512, may_be_large=True)

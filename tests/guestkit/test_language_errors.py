@@ -1,5 +1,7 @@
 """What a person reads when the source is wrong: the place, what was expected, and every mistake at once."""
 
+from pathlib import Path
+
 import pytest
 from assembling import complaint, problems
 
@@ -102,6 +104,71 @@ def test_a_mistake_is_shown_with_its_place_and_a_caret(source: str, text: str) -
 )
 def test_a_malformed_line_says_what_was_expected(source: str, message: str) -> None:
     assert problems(source) == [message]
+
+
+_PAIRS = "struct pair\nx: u32\nendstruct\nstruct pairs\nboth: pair[2]\nendstruct\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("dd " + "1" * 81, "a number has at most 80 digits"),
+        ('db "\\400"', "\\400 is more than a byte holds (\\377)"),
+        ('db "\ud800"', "this character can't be written as UTF-8; use \\x escapes"),
+        ('include ""', "the name of a file is missing"),
+        ('incbin "a\0b"', "the name of a file is missing"),
+        ('dd lo32("a")', "a string is no number; a character stands in single quotes"),
+        ("dd defined(1)", "defined takes a name"),
+        ("dd shared_info.vcpu_info[-1]", "a subscript is at least 0, not -1"),
+        ("dd shared_info.vcpu_info[0][1]", "a field has one subscript, not two"),
+        (_PAIRS + "dd pairs.both.x", "pairs.both is an array; write both[0].x"),
+        ("a.b equ 4", "the name of a constant has no dot"),
+        ("struct a.b\nendstruct", "the name of a structure has no dot"),
+        ("struct a\nb.c: u32\nendstruct", "the name of a field has no dot"),
+        ("section .data\nsection previous, align=4", "section previous takes no options"),
+        ('guest "x", virt_base=-1\nstart:', "the option virt_base is an address"),
+        ('guest "x", virt_base=1 << 64\nstart:', "the option virt_base is an address"),
+        ("mov eax, [1 ? ebx : ecx]", "registers in an address can only be added and multiplied by a number"),
+        ("mov eax, [esp*2]", "esp cannot be an index"),
+        (
+            "fadd st(9), st0",
+            "there is no function st; there are sizeof, defined, strlen, align_up, lo32, hi32, target",
+        ),
+    ],
+)
+def test_a_statement_that_means_nothing_says_why(source: str, message: str) -> None:
+    assert problems(source) == [message]
+
+
+@pytest.mark.parametrize(
+    ("source", "messages"),
+    [
+        (
+            "trap_table one\ntrap_table two\nend\nend",
+            [
+                "only traps stand between trap_table and end; the table of line 1 is still open",
+                "this end has no trap_table above it",
+            ],
+        ),
+        (
+            "section .bss\ntrap_table one\nend",
+            [".bss is memory without contents", "this end has no trap_table above it"],
+        ),
+    ],
+)
+def test_a_table_of_traps_where_none_can_be_is_refused(source: str, messages: list[str]) -> None:
+    assert problems(source) == messages
+
+
+def test_a_program_of_too_many_statements_is_refused() -> None:
+    assert problems("rept 9\ntimes 65536 jmp $\nendrept") == ["the program has more than 524288 statements"]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    assert problems(f'incbin "{large}"') == [f"{large} is larger than 64 MiB"]
 
 
 def test_what_the_encoder_refuses_is_blamed_on_the_operand() -> None:

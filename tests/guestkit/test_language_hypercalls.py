@@ -89,6 +89,11 @@ def test_memory_whose_registers_are_overwritten_is_still_read_right() -> None:
     ]
 
 
+def test_signs_in_an_address_change_nothing_of_the_order() -> None:
+    plain, signed = ("ecx, [ebx], [edx + 4]", "ecx, [+ebx], [- -edx + 4]")
+    assert code(f"hypercall console_io, {plain}") == code(f"hypercall console_io, {signed}")
+
+
 def test_narrow_registers_are_widened_with_zeros() -> None:
     machine = _machine(64)
     machine.run(code("hypercall hypfs_op, edi, si, dl, esi, edi", 64))
@@ -121,8 +126,9 @@ def test_a_64_bit_argument_takes_two_registers_low_half_first(source: str) -> No
     assert [machine.registers["rbx"], machine.registers["rcx"]] == expected
 
 
-def test_an_address_is_a_64_bit_argument_with_an_upper_half_of_zero() -> None:
-    assert code("x: hypercall set_timer_op, x")[:7] == bytes.fromhex("bb00000000 31c9")
+@pytest.mark.parametrize("address", ["x", "&x"])
+def test_an_address_is_a_64_bit_argument_with_an_upper_half_of_zero(address: str) -> None:
+    assert code(f"x: hypercall set_timer_op, {address}")[:7] == bytes.fromhex("bb00000000 31c9")
 
 
 @pytest.mark.parametrize("bits", [32, 64])

@@ -11,12 +11,17 @@ from pvemu.toolstack.machine import Outcome
 
 PROBES = Path(__file__).resolve().parent
 GOLDEN = PROBES.parent / "golden/guests"
+NAMES = sorted(
+    str(path.relative_to(GOLDEN).with_suffix(""))
+    for pattern in ("*.txt", "instructions/*.txt")
+    for path in GOLDEN.glob(pattern)
+)
 # Where pvemu still differs; strict, so that the row goes when the difference does.
 FATAL = [line.split("\t") for line in (GOLDEN / "fatal.tsv").read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize("privileged", [False, True], ids=["domU", "dom0"])
-@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.txt")))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_probe_prints_what_it_prints_on_real_xen(
     name: str, privileged: bool, make_machine: Callable[..., Machine]
 ) -> None:

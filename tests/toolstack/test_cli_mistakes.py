@@ -1,9 +1,11 @@
 """Mistakes of the person: status 2, one line that says what to do, never a traceback."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
-from cli_guests import HELLO
+from cli_guests import HELLO, TRAP_LOOP
 
 from tests.toolstack.conftest import Command, Outcome
 
@@ -52,6 +54,9 @@ def test_a_wrong_command_is_told_in_one_line(pvemu: Command, words: list[str]) -
         ["--trace", "/"],
         ["--trace", "/dev/full"],
         ["--trace", "/nonexistent/trace"],
+        ["--input", "/nonexistent/keys"],
+        ["--input", "/"],
+        ["--disk", "x.img,xvda,w,backend=nobody"],
         ["--cmdline", "x" * 5000],
         ["--cmdline"],
         ["one too many"],
@@ -106,3 +111,38 @@ def test_a_mistake_in_source_is_shown_with_its_place(pvemu: Command, tmp_path: P
 
 def test_source_without_a_guest_line_is_refused(pvemu_run: Command) -> None:
     assert is_one_helpful_line(pvemu_run("section .text\nstart: jmp start\n"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--disk", "x.img,xvda,w"],
+        ["--net", "auto"],
+        ["--pcap", "packets"],
+        ["--tap", "tap7"],
+        ["--xenstore-socket", "socket"],
+        ["--paging", "nested"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_what_domain_0_as_a_guest_can_not_have_is_told_in_one_line(
+    pvemu_run: Command, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_one_helpful_line(pvemu_run(HELLO, "--dom0", *options))
+
+
+def test_a_trace_that_fills_the_disk_is_told_in_one_line(pvemu_run: Command) -> None:
+    run = pvemu_run(TRAP_LOOP, "--max-time", "0.1", "--trace", "/dev/full")
+    assert is_one_helpful_line(run)
+    assert "/dev/full" in run.err
+
+
+def test_a_system_without_pseudo_terminals_is_told_in_one_line(
+    pvemu_run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "openpty", refuse)
+    assert is_one_helpful_line(pvemu_run(HELLO, "--pty"))

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from cli_guests import HELLO, LOOP, PRINT_AND_LOOP, PRINT_FOR_EVER, TEXT_BYTES
+from cli_guests import BLOCK, HELLO, LOOP, PRINT_AND_LOOP, PRINT_FOR_EVER, TEXT_BYTES
+
+from pvemu.abi.xs_wire import XS_READ, xsd_sockmsg
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -109,3 +112,25 @@ def test_two_processes_see_the_same_run(tmp_path: Path) -> None:
         )
         traces.append((finish(process), (tmp_path / name).read_bytes()))
     assert traces[0] == traces[1]
+
+
+def test_xenstore_answers_at_its_socket_while_the_guest_runs(tmp_path: Path) -> None:
+    path, wanted = tmp_path / "socket", b"/local/domain/1/name\0"
+    process = start(tmp_path / "guest", BLOCK, "--xenstore-socket", str(path))
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(SECONDS)
+            while client.connect_ex(str(path)):
+                assert process.poll() is None
+                os.sched_yield()
+            client.sendall(xsd_sockmsg.pack(4, type=XS_READ, req_id=7, len=len(wanted)) + wanted)
+            answer = b""
+            while len(answer) < xsd_sockmsg.size(4) + len("guest"):
+                answer += client.recv(1000)
+        header = xsd_sockmsg.unpack(4, answer[: xsd_sockmsg.size(4)])
+        assert (header.type, header.req_id, answer[xsd_sockmsg.size(4) :]) == (XS_READ, 7, b"guest")
+    finally:
+        process.send_signal(signal.SIGINT)
+        status, _, err = finish(process)
+    assert (status, err) == (130, b"")
+    assert not path.exists()

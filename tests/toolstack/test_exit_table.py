@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_guests import FAULT_WITHOUT_HANDLER, HELLO, LOOP, TEXT_BYTES, TRAP_LOOP, guest
+from cli_guests import FAULT_WITHOUT_HANDLER, HELLO, LOOP, TEXT_BYTES, TRAP_LOOP, guest, shutdown
 
 from tests.toolstack.conftest import Command
 
@@ -22,6 +22,50 @@ SEVERAL_EXITS = guest(
         in al, dx
 """
 )
+
+
+PORTS = 5000
+#: The virtual IOPL lets it read port after port.
+MANY_PORTS = guest(
+    f"""
+        hypercall physdev_op, PHYSDEVOP_set_iopl, level
+        xor edx, edx
+.next:  in al, dx
+        inc edx
+        cmp edx, {PORTS}
+        jb .next
+{shutdown("SHUTDOWN_poweroff")}
+""",
+    "level: dd 1",
+)
+#: A program tries what is the kernel's to do.
+CALL_OF_A_PROGRAM = """
+guest "program"
+include "start.gk"
+include "program.gk"
+include "traps.gk"
+section .program, align=PAGE_SIZE, flags="rwx"
+pages:  mov eax, __HYPERVISOR_xen_version
+        int 0x82
+        ud2
+        reserve PAGE_SIZE, 0
+stack:
+section .text
+main:   call traps_open
+        mov dword [trap_handlers + 6*4], done
+        mov dword [trap_handlers + 13*4], done
+        mov eax, pages
+        mov ecx, PAGE_SIZE * 2
+        call open_to_programs
+        push FLAT_USER_SS
+        push stack
+        push EFLAGS_ALWAYS | EFLAGS_IF
+        push FLAT_USER_CS
+        push pages
+        hypercall iret
+done:   mov eax, SHUTDOWN_poweroff
+        jmp shutdown
+"""
 
 
 def told(run: bytes) -> Any:
@@ -69,6 +113,24 @@ def test_exits_are_told_by_what_they_were_for(pvemu_run: Command) -> None:
         "hypercall that does not exist": 1,
         "port in 0x3f8": 1,
     }
+
+
+def test_a_guest_with_thousands_of_reasons_gets_a_table_that_can_be_read(pvemu_run: Command) -> None:
+    shown = pvemu_run(MANY_PORTS, "--exits")
+    assert shown.status == 0
+    assert len(shown.lines) < 60
+    assert any("other reasons" in line for line in shown.lines)
+    found = counts(pvemu_run(MANY_PORTS, "--exits", "--json").out)
+    assert len(found) < PORTS
+    assert sum(found.values()) == PORTS + 2
+
+
+def test_a_hypercall_of_a_program_is_none(pvemu_run: Command) -> None:
+    run = pvemu_run(CALL_OF_A_PROGRAM, "--json", "--exits")
+    found = counts(run.out)
+    assert run.status == 0, run.err
+    assert found["int 0x82"] == 1
+    assert "hypercall xen_version" not in found
 
 
 @pytest.mark.parametrize("source", [HELLO, TRAP_LOOP, FAULT_WITHOUT_HANDLER], ids=["hello", "traps", "fault"])

@@ -30,6 +30,16 @@ main:   print "I am here.\\n"
 section .data
 reason: dd 0
 """
+#: Sets a watchdog of a second, and waits for what never comes.
+OVERSLEEPS = """
+guest "oversleeps"
+section .text
+start:  hypercall sched_op, SCHEDOP_watchdog, watchdog
+.wait:  hypercall sched_op, SCHEDOP_block, 0
+        jmp .wait
+section .data
+watchdog: dd 0, 1
+"""
 
 
 def image(reason: str = "SHUTDOWN_poweroff", turns: int = 20) -> bytes:
@@ -85,6 +95,14 @@ def test_what_becomes_of_a_guest_that_reboots_is_its_plans_word(action: Action) 
         assert boots > 3 and result.outcome is Outcome.DEADLINE
     else:
         assert boots == 1 and result.outcome is Outcome.REBOOT
+
+
+def test_a_guest_that_its_watchdog_ends_in_its_sleep_starts_again() -> None:
+    guest = GuestConfig(assemble(OVERSLEEPS).elf, memory=8, on_crash=Action.RESTART)
+    with Machine([guest]) as machine:
+        assert machine.run(3.5).outcome is Outcome.DEADLINE
+        assert machine.guests[0].boots == 4
+        Auditor(machine.hypervisor).audit()
 
 
 def test_a_guest_that_starts_again_leaves_nothing_behind() -> None:

@@ -52,7 +52,6 @@ class HvmVcpu:
         linear_memory: what the vCPU finds at linear addresses.
         vlapic: its local APIC.
         entry: its first registers, until it gets the processor.
-        waits_for_startup: INIT has reset it, and it waits for the message that starts it.
         mode_changes: how often CR0, CR4 or EFER were written.
         attention: something may be pending for it.
         callback_vector: of event-channel upcalls, when the guest chose one for this vCPU; else 0.
@@ -66,7 +65,6 @@ class HvmVcpu:
         self._cpu = vcpu.domain.hypervisor.cpu
         self.linear_memory = LinearMemory(vcpu)
         self.entry: HvmEntry | HvmContext | None = None
-        self.waits_for_startup = False
         self.attention = False
         self.mode_changes = 0
         self.callback_vector = 0
@@ -143,7 +141,10 @@ class HvmVcpu:
         hvm = self._vcpu.domain.hvm
         self._cpu.use_exits(hvm.exits)
         if self.entry is not None:
+            # All begin with vCPU 0's time-stamp counter, as it stands (Xen: hvm_vcpu_reset_state).
+            tsc_offset = self._vcpu.domain.vcpus[0].hvm.msrs.get(TSC, 0)
             self._reset_registers()
+            self.msrs[TSC] = tsc_offset
             self._ask_for_exits()
             if isinstance(self.entry, HvmContext):
                 self._load_context(self.entry)

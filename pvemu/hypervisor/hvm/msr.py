@@ -206,11 +206,16 @@ def _write_apic_base(vcpu: "Vcpu", value: int) -> bool:
 
 
 def _read_tsc_deadline(vcpu: "Vcpu") -> int:
-    return vcpu.hvm.vlapic.deadline
+    """The time that the guest waits for, of its own counter; 0 once it has come."""
+    is_to_come = vcpu.hvm.vlapic.deadline > vcpu.domain.hypervisor.tsc()
+    return vcpu.hvm.msrs[TSC_DEADLINE] if is_to_come else 0
 
 
 def _write_tsc_deadline(vcpu: "Vcpu", value: int) -> bool:
-    vcpu.hvm.vlapic.deadline = value
+    """The local APIC counts on the machine's counter: as in Xen, to write the guest's moves no deadline."""
+    vcpu.hvm.msrs[TSC_DEADLINE] = value
+    left = max(value - _read_tsc(vcpu), 0)
+    vcpu.hvm.vlapic.deadline = vcpu.domain.hypervisor.tsc() + left if value else 0
     return True
 
 

@@ -14,6 +14,8 @@ _HFLAGS, _EFLAGS = layout.HFLAGS // 4, layout.EFLAGS // 8
 _IOPL_SHIFT: Final = 12
 #: Of a task-state segment: where it says at which of its bytes the map of ports begins.
 _MAP_BASE: Final = 0x66
+#: Of its descriptor's attributes: that it has 32 bits.
+_WIDE_TASK: Final = 1 << 11
 
 
 def port_in(vcpu: "Vcpu", port: int, size: int) -> int | None:
@@ -47,7 +49,10 @@ def port_out(vcpu: "Vcpu", port: int, size: int, value: int) -> bool:
 
 
 def _may_access(vcpu: "Vcpu", port: int, size: int) -> bool:
-    """Above IOPL, and always in virtual-8086 mode, the TSS decides (APM volume 2, section 12.2.4)."""
+    """Above IOPL, and always in virtual-8086 mode, the TSS decides (APM volume 2, section 12.2.4).
+
+    One of 16 bits has no map of ports.
+    """
     window = vcpu.domain.hypervisor.cpu.window
     hflags, rest = window.u32[_HFLAGS], window.u64[_EFLAGS]
     if not hflags & layout.HF_PE:
@@ -56,7 +61,7 @@ def _may_access(vcpu: "Vcpu", port: int, size: int) -> bool:
         return True
     task, memory = read_segment(window, layout.TR), vcpu.hvm.linear_memory
     try:
-        if task.limit < _MAP_BASE + 1:
+        if task.limit < _MAP_BASE + 1 or not task.attributes & _WIDE_TASK:
             return False
         offset = int.from_bytes(memory.read(task.base + _MAP_BASE, 2), "little") + port // 8
         if offset + 1 > task.limit:

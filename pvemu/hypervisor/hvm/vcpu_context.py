@@ -106,7 +106,6 @@ def initialise(vcpu: "Vcpu", context: Any) -> None:
         raise _invalid()
     tsc_offset = vcpu.domain.vcpus[0].hvm.msrs.get(TSC, 0)
     vcpu.hvm.entry = modes[context.mode](context.cpu_regs, tsc_offset)
-    vcpu.hvm.waits_for_startup = False
     vcpu.saved = None
     vcpu.is_initialised = True
 

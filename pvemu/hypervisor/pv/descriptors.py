@@ -13,7 +13,17 @@ from pvemu.abi.arch_x86 import (
     FLAT_RING3_SS,
 )
 from pvemu.cpu import layout
-from pvemu.cpu.segments import Descriptor, null_segment
+from pvemu.cpu.segments import (
+    BIG,
+    DPL_SHIFT,
+    GRANULAR,
+    NOT_SYSTEM,
+    PRESENT,
+    TYPE_ACCESSED,
+    TYPE_WRITABLE,
+    Descriptor,
+    null_segment,
+)
 from pvemu.hypervisor.address_space import FLAT_SEGMENTS
 from pvemu.hypervisor.pv.ldt import fault_in
 from pvemu.hypervisor.vcpu import Vcpu
@@ -28,8 +38,12 @@ FLAT_RINGS: Final = {
     for code, stack in ((FLAT_RING1_CS, FLAT_RING1_SS), (FLAT_RING3_CS, FLAT_RING3_SS))
 }
 
+_PROGRAMS: Final = 3
+#: High word of a flat segment of writable data, without DPL.
+_FLAT_DATA: Final = 0xF0000 | GRANULAR | BIG | PRESENT | NOT_SYSTEM | TYPE_WRITABLE | TYPE_ACCESSED
 _LOCAL: Final = 4  #: bit of a selector that names the LDT
-_DATA_SEGMENTS: Final = (layout.ES, layout.DS, layout.FS, layout.GS)
+_WITH_BASES: Final = (layout.FS, layout.GS)
+_DATA_SEGMENTS: Final = (layout.ES, layout.DS, *_WITH_BASES)
 
 
 def read_descriptor(vcpu: Vcpu, selector: int) -> Descriptor | None:
@@ -69,7 +83,12 @@ def code_segment(vcpu: Vcpu, selector: int) -> bytes | None:
 
 
 def stack_segment(vcpu: Vcpu, selector: int, ring: int) -> bytes | None:
-    """The cached form of a selector that may become SS in a ring; None when the processor would refuse it."""
+    """The cached form of a selector that may become SS in a ring; None when the processor would refuse it.
+
+    The null selector is good outside ring 3, since it is 64-bit code that loads it; what is loaded is flat.
+    """
+    if not selector & ~3 and ring != _PROGRAMS:
+        return Descriptor(0xFFFF, _FLAT_DATA | ring << DPL_SHIFT).cached(selector)
     flat = CACHED_FLAT.get(selector)
     descriptor = FLAT_SEGMENTS[selector] if flat else read_descriptor(vcpu, selector)
     if descriptor is None or not descriptor.is_writable_data or not descriptor.present:
@@ -84,11 +103,16 @@ def segment_base(vcpu: Vcpu, selector: int) -> int:
 
 
 def drop_inner_data_segments(vcpu: Vcpu, ring: int) -> None:
-    """Make null every data segment register that code of an outer ring may not keep."""
+    """Make null every data segment register that code of an outer ring may not keep.
+
+    FS and GS keep a null selector as it is: their bases may count.
+    """
     cpu = vcpu.domain.hypervisor.cpu
     u32 = cpu.window.u32
     for register in _DATA_SEGMENTS:
         at = (layout.SEGMENTS + register * layout.SEGMENT_SIZE) // 4
+        if register in _WITH_BASES and not u32[at] & 0xFFFC:
+            continue
         descriptor = Descriptor(0, u32[at + layout.ATTRIBUTES // 4])
         if not descriptor.is_conforming and descriptor.dpl < ring:
             cpu.set_segment(register, null_segment())

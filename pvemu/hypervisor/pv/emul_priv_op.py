@@ -10,7 +10,7 @@ from typing import Final
 
 from pvemu.abi.errors import HypercallError
 from pvemu.cpu import exits, flags, layout
-from pvemu.cpu.decode import LEGACY_PREFIXES, LONGEST, Instruction
+from pvemu.cpu.decode import LONGEST, Instruction
 from pvemu.cpu.mode import CR0_TS, CR4_DE, CR4_TSD
 from pvemu.hypervisor.continuation import RESTART
 from pvemu.hypervisor.pv.debug_registers import ALIASES, get_debugreg, set_debugreg
@@ -27,14 +27,10 @@ GUEST_CR0: Final = 0x80050033
 #: Bits of CR4 that a guest may choose.
 _CR4_CHOICES: Final = CR4_TSD | CR4_DE
 
-#: With LOCK before it CR0 is another name of CR8.
-_CONTROL_REGISTERS: Final = frozenset({0, 2, 3, 4, 8})
-
 _EIP, _EIP32 = layout.EIP // 8, layout.EIP // 4
 _EFLAGS = layout.EFLAGS // 8
 _CS_BASE = (layout.SEGMENTS + layout.CS * layout.SEGMENT_SIZE + layout.BASE) // 4
 _LOW: Final = 0xFFFFFFFF
-_LOCK: Final = 0xF0
 
 #: An emulation returns whether it was possible; if not, the guest gets its #GP.
 _Emulation = Callable[[Vcpu, Instruction], bool]
@@ -46,7 +42,7 @@ def emulate_privileged_op(vcpu: Vcpu) -> bool:
     if instruction is None:
         return False
     # XSETBV is emulated, but the guest has not switched XSAVE on in its CR4.
-    if instruction.mnemonic == "xsetbv" or _names_no_register(vcpu, instruction):
+    if instruction.mnemonic == "xsetbv" or _names_no_debug_register(vcpu, instruction):
         inject_exception(vcpu, exits.UD)
         return True
     emulate = _EMULATIONS.get(instruction.mnemonic)
@@ -79,27 +75,6 @@ def fetch(vcpu: Vcpu) -> Instruction | None:
         with suppress(GuestFault):
             code += memory.copy_from_guest(linear + inside, LONGEST - inside)
     return hypervisor.decoder.decode(machine, code)
-
-
-def refuse_instruction(vcpu: Vcpu) -> None:
-    """#GP(0) for the instruction at EIP; #UD, which comes first, if it is one that does not take its LOCK."""
-    vector = exits.UD if fetch(vcpu) is None and _has_lock(vcpu) else exits.GP
-    inject_exception(vcpu, vector, 0)
-
-
-def _has_lock(vcpu: Vcpu) -> bool:
-    memory = vcpu.domain.memory
-    address = vcpu.domain.hypervisor.cpu.window.u32[_EIP32]
-    found = False
-    for place in range(address, address + LONGEST):
-        try:
-            byte = memory.copy_from_guest(place & _LOW, 1)[0]
-        except GuestFault:
-            return False
-        if byte not in LEGACY_PREFIXES:
-            return found
-        found |= byte == _LOCK
-    return False
 
 
 def step_over(vcpu: Vcpu, length: int) -> None:
@@ -217,18 +192,13 @@ def _move_control(vcpu: Vcpu, instruction: Instruction) -> bool:
     return True
 
 
-def _names_no_register(vcpu: Vcpu, instruction: Instruction) -> bool:
-    """Whether it is a MOV with a control register that no processor has, or with DR4 or DR5 under CR4.DE.
-
-    A processor looks at the former before it asks for the privilege, and at the latter afterwards.
-    """
-    if instruction.mnemonic != "mov":
-        return False
-    no_aliases = bool(vcpu.cr4 & CR4_DE) and kernel_mode(vcpu)
-    return any(
-        (operand.kind == "control" and operand.number not in _CONTROL_REGISTERS)
-        or (operand.kind == "debug" and no_aliases and operand.number in ALIASES)
-        for operand in instruction.operands
+def _names_no_debug_register(vcpu: Vcpu, instruction: Instruction) -> bool:
+    """Whether the kernel moves to or from DR4 or DR5 although its CR4.DE takes them away."""
+    return (
+        instruction.mnemonic == "mov"
+        and bool(vcpu.cr4 & CR4_DE)
+        and kernel_mode(vcpu)
+        and any(operand.kind == "debug" and operand.number in ALIASES for operand in instruction.operands)
     )
 
 
@@ -287,19 +257,17 @@ _EMULATIONS: Final[dict[str, _Emulation]] = {
 def _may_use_port(vcpu: Vcpu, port: int, size: int) -> bool:
     """Whether the virtual IOPL or the guest's own bitmap (PHYSDEVOP_set_iobitmap) lets it use a port.
 
-    Two bytes of the bitmap are read, and what can't be read forbids.
+    Two bytes of the bitmap are read at once: if one of them can't be read, all is forbidden (recorded:
+    port_bitmaps).
     """
     if iopl_permits(vcpu):
         return True
     if port + size > vcpu.io_ports:
         return False
-    denied = 0
-    for byte in range(2):
-        try:
-            found = vcpu.domain.memory.copy_from_guest(vcpu.io_bitmap + (port >> 3) + byte, 1)[0]
-        except GuestFault:
-            found = 0xFF
-        denied |= found << 8 * byte
+    try:
+        denied = vcpu.domain.memory.read_u16(vcpu.io_bitmap + (port >> 3))
+    except GuestFault:
+        return False
     return not denied >> (port & 7) & (1 << size) - 1
 
 

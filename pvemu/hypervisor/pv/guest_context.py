@@ -12,6 +12,7 @@ from typing import Any, Final
 from pvemu.abi.arch_x86 import (
     FLAT_RING1_CS,
     VGCF_failsafe_disables_events,
+    VGCF_i387_valid,
     VGCF_in_kernel,
     VGCF_online,
     vcpu_guest_context,
@@ -19,6 +20,7 @@ from pvemu.abi.arch_x86 import (
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
 from pvemu.cpu import flags, layout
+from pvemu.cpu.fpu import INITIAL_IMAGE, fpu_image
 from pvemu.cpu.mode import CR0_TS
 from pvemu.cpu.segments import null_segment
 from pvemu.hypervisor.address_space import load_descriptor_registers, map_gdt
@@ -28,6 +30,7 @@ from pvemu.hypervisor.pv.debug_registers import set_debugreg
 from pvemu.hypervisor.pv.descriptor_tables import gdt_frame_numbers, install_gdt
 from pvemu.hypervisor.pv.descriptors import CACHED_FLAT, read_descriptor
 from pvemu.hypervisor.pv.emul_priv_op import GUEST_CR0, fixed_cr4, set_task_switched
+from pvemu.hypervisor.pv.iret import LOADED_FLAGS
 from pvemu.hypervisor.pv.ldt import load_ldt
 from pvemu.hypervisor.pv.mm import take_first_base
 from pvemu.hypervisor.pv.traps import guest_selector
@@ -57,6 +60,8 @@ def cr3_to_frame(cr3: int) -> int:
 
 def set_guest_context(vcpu: Vcpu, context: Any) -> bool:
     """Initialise a vCPU that never ran; False when time was up in validating its page tables.
+
+    VGCF_online brings it up, but it waits for its turn only when it is made runnable.
 
     Raises:
         HypercallError: EINVAL, tables that are not fit for what they are to be, or numbers out of range.
@@ -89,8 +94,6 @@ def set_guest_context(vcpu: Vcpu, context: Any) -> bool:
     vcpu.is_initialised = True
     vcpu.entry_context = context
     vcpu.online = bool(context.flags & VGCF_online)
-    settle_runstate(vcpu)
-    domain.hypervisor.make_runnable(vcpu)
     return True
 
 
@@ -118,7 +121,10 @@ def change_guest_context(vcpu: Vcpu, context: Any) -> None:
 
 
 def get_guest_context(vcpu: Vcpu) -> bytes:
-    """The vCPU's registers as a struct vcpu_guest_context; those of the FPU are not among them."""
+    """The vCPU's registers as a struct vcpu_guest_context.
+
+    Those of the FPU are valid if they are not what a new vCPU has.
+    """
     domain = vcpu.domain
     context: dict[str, Any] = {
         "flags": VGCF_online if vcpu.online else 0,
@@ -154,18 +160,32 @@ def get_guest_context(vcpu: Vcpu) -> bytes:
     if vcpu.entry_context is not None:
         context["user_regs"] = vcpu.entry_context.user_regs
         context["flags"] |= vcpu.entry_context.flags & VGCF_in_kernel
+        image = _first_fpu_image(vcpu.entry_context)
     else:
-        context["user_regs"] = _user_registers(vcpu)
+        state = _state(vcpu)
+        context["user_regs"] = _user_registers(vcpu, state)
         if context["user_regs"]["cs"] & 3 == 1:
             context["flags"] |= VGCF_in_kernel
+        image = fpu_image(state)
+    context["fpu_ctxt"] = {"x": image}
+    if image != INITIAL_IMAGE:
+        context["flags"] |= VGCF_i387_valid
     return vcpu_guest_context.pack(domain.word, **context)
 
 
-def _user_registers(vcpu: Vcpu) -> dict[str, int]:
+def _first_fpu_image(context: Any) -> bytes:
+    return bytes(context.fpu_ctxt.x) if context.flags & VGCF_i387_valid else INITIAL_IMAGE
+
+
+def _state(vcpu: Vcpu) -> bytes:
     hypervisor = vcpu.domain.hypervisor
     state = hypervisor.cpu.save() if hypervisor.loaded is vcpu else vcpu.saved
     assert state is not None
-    mask = hypervisor.ram.u8[vcpu.info + 1]
+    return state
+
+
+def _user_registers(vcpu: Vcpu, state: bytes) -> dict[str, int]:
+    mask = vcpu.domain.hypervisor.ram.u8[vcpu.info + 1]
     words = memoryview(state).cast("I")
     registers = {name: words[2 * register] for name, register in _GENERAL}
     for name, register in (*_DATA.items(), ("cs", layout.CS), ("ss", layout.SS)):
@@ -212,8 +232,8 @@ def load_guest_context(vcpu: Vcpu) -> None:
     for name, register in _GENERAL:
         u64[register] = getattr(registers, name)
     u64[layout.EIP // 8] = registers.eip
-    kept = registers.eflags & ~(flags.IOPL | flags.VM | flags.NT)
-    flags.write_eflags(cpu.window, kept | flags.IF | flags.FIXED)
+    flags.write_eflags(cpu.window, registers.eflags & LOADED_FLAGS & ~flags.RF | flags.IF)
+    cpu.load_fpu(_first_fpu_image(context))
     set_task_switched(vcpu, bool(context.ctrlreg[0] & CR0_TS))
     segments = {name: data_segment(vcpu, getattr(registers, name)) for name in _DATA}
     for name, cached in segments.items():

@@ -18,7 +18,7 @@ _SS_SELECTOR = (layout.SEGMENTS + layout.SS * layout.SEGMENT_SIZE + layout.SELEC
 _FRAME: Final = struct.Struct("<4I")  #: EAX, EIP, CS, EFLAGS
 _OUTER: Final = struct.Struct("<2I")  #: ESP, SS
 #: Bits of EFLAGS that IRET takes from the frame (golden: iret_frames); the rest are fixed or virtual.
-_LOADED: Final = flags.ARITHMETIC | flags.TF | flags.DF | flags.NT | flags.RF | flags.AC | flags.ID
+LOADED_FLAGS: Final = flags.ARITHMETIC | flags.TF | flags.DF | flags.NT | flags.RF | flags.AC | flags.ID
 #: EIP to GS of the frame of a program in virtual-8086 mode.
 _VM86_WORDS: Final = 9
 
@@ -58,7 +58,7 @@ def make_iret(hypervisor: "Hypervisor") -> Handler:
             domain.crash(f"the frame of an iret is not readable at {fault.address:08x}")
             return 0
         u64[_EIP], u64[layout.RSP] = eip, stack & 0xFFFFFFFF
-        write_eflags(window, eflags & _LOADED | flags.IF)
+        write_eflags(window, eflags & LOADED_FLAGS | flags.IF)
         u8[vcpu.info + 1] = 0 if eflags & flags.IF else 1
         u64[layout.RAX] = eax
         load_ring(vcpu, code, stack_selector & 0xFFFF)

@@ -85,7 +85,7 @@ def run_operations(
             if result:
                 return done, result
             done += 1
-            if hypervisor.preempt_due() or hypervisor.page_types.demoting:
+            if hypervisor.hypercall_preempt_check(vcpu) or hypervisor.page_types.demoting:
                 break
         return done, 0
 

@@ -15,12 +15,11 @@ from pvemu.hypervisor.address_space import GDT_VIRTUAL, LDT_VIRTUAL
 from pvemu.hypervisor.continuation import Continuation
 from pvemu.hypervisor.hypercall import Entry, hypercall
 from pvemu.hypervisor.pv.emul_gate_op import emulate_gate_op
-from pvemu.hypervisor.pv.emul_inv_op import emulate_invalid_op
+from pvemu.hypervisor.pv.emul_inv_op import invalid_op, refuse_instruction
 from pvemu.hypervisor.pv.emul_priv_op import (
     emulate_privileged_op,
     fetch,
     read_tsc,
-    refuse_instruction,
     step_over,
 )
 from pvemu.hypervisor.pv.inject import (
@@ -142,8 +141,8 @@ class PvTraps:
         if instruction is not None and instruction.mnemonic == _ICEBP:  # an opcode that the engine lacks
             step_over(vcpu, instruction.length)
             inject_exception(vcpu, exits.DB)
-        elif not emulate_invalid_op(vcpu):
-            inject_exception(vcpu, exits.UD)
+        else:
+            invalid_op(vcpu)
 
     def _device_not_available(self, vcpu: Vcpu) -> None:
         """The guest's own TS is cleared with the exception it asked for, as Xen does."""
@@ -209,7 +208,7 @@ def set_trap_table(vcpu: Vcpu, traps: int) -> int:
         return 0
     hypervisor = vcpu.domain.hypervisor
     while True:
-        if hypervisor.preempt_due():
+        if hypervisor.hypercall_preempt_check(vcpu):
             raise Continuation(traps)
         hypervisor.charge(_ENTRY_COST)
         raw = vcpu.domain.memory.copy_from_guest(traps, _TRAP_INFO.size)

@@ -53,9 +53,6 @@ class DescriptorPages:
     def __contains__(self, gfn: int) -> bool:
         return gfn in self._by_gfn
 
-    def __len__(self) -> int:
-        return len(self._copies)
-
     # --- what the guest asks for -----------------------------------------------------------------
 
     def gdt(self, vcpu: "Vcpu") -> list[int]:

@@ -16,11 +16,11 @@ _SECONDS: Final = 0.05
 
 
 def lines_of(
-    name: str, paging: Paging, options: dict[str, str], *, seconds: float = _SECONDS
+    name: str, paging: Paging, options: dict[str, str], *, seconds: float = _SECONDS, vcpus: int = 1
 ) -> tuple[list[str], Outcome]:
     """What a guest prints, and how it ends, or that it has not ended in time."""
     image = assemble_file(FOLDER / f"{name}.gk").elf
-    config = GuestConfig(image=image, name=name, memory=_MEMORY, paging=paging)
+    config = GuestConfig(image=image, name=name, memory=_MEMORY, paging=paging, vcpus=vcpus)
     with Machine([config], **options) as machine:  # type: ignore[arg-type]
         outcome = machine.run(seconds=seconds).outcome
         return machine.console_bytes.decode().splitlines(), outcome

@@ -35,6 +35,8 @@ def _replacing(*pairs: tuple[str, str]) -> Callable[[str], str]:
 #: What the manuals make of a recorded line, by the line's beginning (SDM: Intel's manual).
 _CORRECTIONS: Final[dict[str, dict[str, Callable[[str], str]]]] = {
     "real_mode": {},
+    "ports_and_tasks": {},
+    "single_steps": {},
     "protected_mode": {
         # EXT is set in the error code of a fault on the way to a handler, but for INT n (SDM volume 3, 6.13).
         "invalid opcode without a handler": _replacing((" e=32 ", " e=33 ")),
@@ -78,7 +80,7 @@ _CORRECTIONS: Final[dict[str, dict[str, Callable[[str], str]]]] = {
     ),
 }
 #: How a guest ends: of the tables without an entry the last event makes a triple fault, and that reboots.
-_ENDS: Final = {"interrupts": Outcome.POWEROFF}
+_ENDS: Final = dict.fromkeys(("interrupts", "ports_and_tasks", "single_steps"), Outcome.POWEROFF)
 
 
 def _expected(name: str) -> list[str]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pvemu.hypervisor.hvm.vlapic import APIC_BASE
 
-TPR, PPR, EOI, LDR, DFR, SVR = 0x80, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
+ID, TPR, PPR, EOI, LDR, DFR, SVR = 0x20, 0x80, 0xA0, 0xB0, 0xD0, 0xE0, 0xF0
 ISR, TMR, IRR, ESR, ICR, ICR_HIGH = 0x100, 0x180, 0x200, 0x280, 0x300, 0x310
 LVT_TIMER, LVT_LINT0, LVT_ERROR = 0x320, 0x350, 0x370
 INITIAL, CURRENT, DIVIDE = 0x380, 0x390, 0x3E0
@@ -144,6 +144,33 @@ def test_init_and_start_up_bring_another_processor_up() -> None:
     lapics[ICR] = 0x4609
     assert lapics.bench.processors[1].told == ["init", "start_up 0x9"]
     assert lapics.bench.processors[0].told == []
+
+
+def test_a_local_apic_is_found_by_the_number_that_it_was_given() -> None:
+    lapics = Lapics(2)
+    lapics.of(1)[ID] = 0x55 << 24
+    assert lapics[ID] == 0x55 << 24
+    for destination, found in ((2, set()), (0x55, {0x30})):
+        lapics.of(0)[ICR_HIGH] = destination << 24
+        lapics[ICR] = 0x4030
+        assert lapics.of(1).vectors(IRR) == found
+
+
+def test_a_message_of_lowest_priority_that_nobody_takes_is_lost() -> None:
+    lapics = Lapics(2)
+    for vcpu in (1, 0):
+        lapics.of(vcpu)[SVR] = 0xFF
+    lapics[ICR] = 0x8_4130
+    assert [lapics.of(vcpu).vectors(IRR) for vcpu in (0, 1)] == [set(), set()]
+
+
+def test_a_pin_of_the_io_apic_with_an_illegal_vector_is_an_error_of_the_receiver() -> None:
+    lapics = Lapics()
+    lapics[LVT_ERROR] = 0xFE
+    lapics.lapics[0].set_irq(0x0F)
+    assert lapics.vectors(IRR) == {0xFE}
+    lapics[ESR] = 0
+    assert lapics[ESR] == 0x40
 
 
 def test_an_nmi_goes_past_everything() -> None:

@@ -224,6 +224,29 @@ def test_a_held_divider_stops_the_time_and_the_first_second_after_it_is_half_a_s
     assert rtc[0] == 0x21
 
 
+def test_a_part_of_the_time_can_be_set_while_the_clock_goes_on() -> None:
+    rtc = Clocked()
+    rtc[B] = BINARY | HOURS_24
+    rtc.clock.now = 250 * MILLISECOND
+    before = shown(rtc)
+    rtc[2] = 59
+    assert shown(rtc) == [before[0], 59, *before[2:]]
+    rtc.clock.now += (60 - before[0]) * SECOND
+    assert shown(rtc)[:3] == [0, 0, (before[2] + 1) % 24]
+
+
+def test_a_clock_that_is_held_shows_what_it_is_set_to() -> None:
+    rtc = Clocked()
+    rtc[B] = BINARY | HOURS_24
+    rtc[A] = 0x66
+    rtc[0] = 41
+    rtc.clock.now += 100 * SECOND
+    assert rtc[0] == 41
+    rtc[A] = 0x26
+    rtc.clock.now += SECOND
+    assert rtc[0] == 42
+
+
 def test_the_clock_interrupts_by_line_8() -> None:
     bench = Bench()
     bench.out(0x21, 0xFB)

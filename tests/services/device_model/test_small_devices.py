@@ -103,3 +103,21 @@ def test_a_byte_for_the_keyboard_that_is_not_there_is_answered_by_a_timeout() ->
     assert keyboard.status & 0x41 == 0x41
     assert keyboard.answer() == 0xFE
     assert not keyboard.status & 0x40
+
+
+def test_the_output_port_reads_as_it_was_written() -> None:
+    keyboard = Keyboard()
+    keyboard.command(0xD1)
+    keyboard.data(0xDF)
+    keyboard.command(0xD0)
+    assert keyboard.answer() == 0xDF
+    assert keyboard.resets == 0
+
+
+@pytest.mark.parametrize("command", [0xD2, 0xD3])
+def test_a_byte_can_be_read_as_if_it_came_from_a_device(command: int) -> None:
+    keyboard = Keyboard()
+    keyboard.command(command)
+    keyboard.data(0x5A)
+    assert keyboard.status & 0x41 == 0x01
+    assert keyboard.answer() == 0x5A

@@ -90,6 +90,31 @@ def test_a_receiver_that_takes_no_blank_checksums_gets_them_made(
         assert (len(frame.data), frame.checksum_blank, frame.validated) == (len(packet), False, True)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_checksum_behind_a_vlan_tag_is_made_too(world: World, sender: NetFront, version: int) -> None:
+    receiver = NetFront(world, 2, **{"feature-no-csum-offload": 1})
+    packet, tag = ip_packet(version, TCP, b"in a VLAN"), b"\x81\x00\x00\x07"
+    assert sender.send(packet[:12] + tag + packet[12:], CSUM_BLANK) == OKAY
+    (frame,) = receiver.received()
+    assert frame.data[12:16] == tag
+    assert checksums_hold(frame.data[:12] + frame.data[16:])
+
+
+@pytest.mark.parametrize("padding", [6, 14])
+def test_a_checksum_behind_ipv6_options_is_made_too(world: World, sender: NetFront, padding: int) -> None:
+    # RFC 8200, section 4.3: a hop-by-hop header of one option that fills it (PadN), twice.
+    receiver = NetFront(world, 2, **{"feature-no-csum-offload": 1})
+    plain = ip_packet(6, UDP, b"behind options")
+    rest = bytes([padding >> 3, 1, padding - 2]) + bytes(padding - 2)
+    options = bytes([60]) + rest + bytes([UDP]) + rest
+    length = struct.unpack_from(">H", plain, 18)[0] + len(options)
+    packet = plain[:18] + struct.pack(">HB", length, 0) + plain[21:54] + options + plain[54:]
+    assert sender.send(packet, CSUM_BLANK) == OKAY
+    (frame,) = receiver.received()
+    assert len(frame.data) == len(packet)
+    assert checksums_hold(plain[:54] + frame.data[54 + len(options) :])
+
+
 def test_a_udp_checksum_is_never_zero_when_there_is_one(world: World, sender: NetFront) -> None:
     receiver = NetFront(world, 2, **{"feature-no-csum-offload": 1})
     packet = bytearray(ip_packet(4, UDP, b"\0\0"))
@@ -146,6 +171,9 @@ def test_a_large_packet_with_a_whole_checksum_is_taken_for_one_with_a_blank(
     [
         (HELLO, None),
         (ip_packet(4, TCP, bytes(100))[:40], None),
+        (ip_packet(4, TCP, bytes(100))[:30], None),
+        (ip_packet(6, TCP, bytes(100))[:50], None),
+        (ip_packet(6, TCP, bytes(100))[:14] + bytes(100), None),
         (ip_packet(4, TCP, bytes(100)), (TCPV6, 1000)),
         (ip_packet(6, TCP, bytes(100)), (TCPV4, 1000)),
         (ip_packet(4, UDP, bytes(100)), (TCPV4, 1000)),

@@ -274,3 +274,19 @@ def test_a_tap_carries_frames_between_host_and_guests(tap: Rig) -> None:
         # It was a frame of port 0's that taught the switch where this receiver is.
         assert inward in ports[0].frames
         assert inward not in ports[1].frames
+
+
+def test_an_interface_that_is_down_takes_nothing_and_stops_nobody(tap: Rig) -> None:
+    _, switch, ports, _ = tap
+    switch.forward(ports[0], Frame(ethernet(EVERYBODY, mac(1), bytes(60))))
+    assert [len(port.frames) for port in ports] == [0, 1, 1]
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="needs the program ip, of iproute2")
+def test_an_interface_that_the_host_takes_away_is_looked_at_no_more(tap: Rig) -> None:
+    device, switch, ports, outside = tap
+    subprocess.run(["ip", "link", "delete", "pvemutest0"], check=True)
+    outside.readers[device.fileno()]()
+    assert outside.readers == {}
+    switch.forward(ports[0], Frame(ethernet(EVERYBODY, mac(1), bytes(60))))
+    assert [len(port.frames) for port in ports] == [0, 1, 1]

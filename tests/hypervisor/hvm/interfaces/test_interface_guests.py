@@ -13,7 +13,7 @@ from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.machine import Outcome
 
 FOLDER = Path(__file__).resolve().parent
-VCPUS = {"waiting": 2}
+VCPUS = {"waiting": 2, "long_vcpu": 2}
 KINDS = {"only_vectors": GuestKind.PVH}
 
 

@@ -22,14 +22,18 @@ _MACHINE = (
     *("{elf}", "-display", "none", "-nic", "none", "-no-reboot", "-monitor", "none", "-serial", "stdio"),
 )
 _SECONDS = 30
+#: What a guest needs besides: options of QEMU, and constants, for a computer that does other things, too.
+_MORE_OPTIONS = {"processors": ("-smp", "2")}
+_CONSTANTS = {"processors": {"WHILE": 40}}
 
 
 def record(qemu: list[str], name: str) -> None:
     """Boot one guest, and keep what it prints on its serial port."""
     with tempfile.NamedTemporaryFile(suffix=".elf") as file:
-        file.write(assemble_file(HERE / f"{name}.gk").elf)
+        file.write(assemble_file(HERE / f"{name}.gk", defines=_CONSTANTS.get(name, {})).elf)
         file.flush()
         command = qemu + [word.format(elf=file.name) for word in _MACHINE]
+        command.extend(_MORE_OPTIONS.get(name, ()))
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_SECONDS, check=True
         )
