@@ -86,8 +86,9 @@ SCANS: Final = [
     Form("bsr r, m", _op(0x0F, 0xBD)),
     Form("tzcnt r, m", _op(0x0F, 0xBC), prefix=b"\xf3"),
     Form("lzcnt r, m", _op(0x0F, 0xBD), prefix=b"\xf3"),
-    # Of POPCNT it takes the operand-size prefix the wrong way round, too.
-    Form("popcnt r, m", _op(0x0F, 0xB8), prefix=b"\xf3", modes=(32, 64)),
+    # Of POPCNT it takes the operand-size prefix the wrong way round, too, and it prefers that to REX.W.
+    Form("popcnt r, m", _op(0x0F, 0xB8), prefix=b"\xf3", modes=(32,)),
+    Form("popcnt r, m", _op(0x0F, 0xB8), width="d", prefix=b"\xf3", modes=_LONG),
 ]
 PAIRS: Final = [
     Form("cmpxchg8b m", _op(0x0F, 0xC7), 1),
