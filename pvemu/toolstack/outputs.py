@@ -1,12 +1,9 @@
 """Where guests' consoles go: to stdout as they are, labelled if there are several, or to pseudo-terminals."""
 
 import contextlib
-import fcntl
 import os
 import select
-import struct
 import sys
-import termios
 import time
 import tty
 from collections.abc import Callable
@@ -105,14 +102,11 @@ class PseudoTerminal:
         end = time.monotonic() + _FAREWELL
         with contextlib.suppress(OSError):
             own = os.open(self.name, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            unread = select.poll()
+            unread.register(own, select.POLLIN)
             try:
-                while _unread(own) and time.monotonic() < end:
+                # To ask so, unlike FIONREAD, also brings there what the system has still on its way.
+                while unread.poll(0) and time.monotonic() < end:
                     time.sleep(_LOOK)
             finally:
                 os.close(own)
-
-
-def _unread(terminal: int) -> int:
-    """How many bytes wait to be read from a terminal."""
-    (number,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
-    return int(number)
