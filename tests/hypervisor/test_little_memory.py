@@ -1,7 +1,6 @@
 """A machine with too little memory for a domain says so, whenever it is used up, and gets everything back."""
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,7 @@ from booted import Booted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestkit import assemble, assemble_file
-from pvemu import Machine, Outcome
+from guestkit import assemble
 from pvemu.abi.errors import PvemuError
 from pvemu.abi.xen import DOMID_XEN
 from pvemu.hypervisor.audit import Auditor
@@ -18,10 +16,8 @@ from pvemu.hypervisor.core import Hypervisor
 from pvemu.testing import Invariants, Program, programs
 from pvemu.testing.stage import stage_for
 from pvemu.toolstack.domain_builder import build_domain
-from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import GuestKind, Paging
 
-_UNMODIFIED = Path(__file__).parents[2] / "examples/unmodified.gk"
 _PAGES = 1280
 _PV = assemble('guest "waits"\nsection .text\nstart: jmp start').elf
 _TRANSLATED = assemble(
@@ -106,16 +102,3 @@ def test_hypercalls_for_which_memory_runs_out_fail_and_break_nothing(
     for step in program.steps:
         stage.take(step)
     invariants.check()
-
-
-@pytest.mark.parametrize("left", [0, 1, 2, 3, 5, 8, 13])
-@pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
-def test_a_guest_for_whose_tables_memory_runs_out_ends_alone(paging: Paging, left: int) -> None:
-    guest = GuestConfig(assemble_file(_UNMODIFIED).elf, memory=8, paging=paging)
-    with Machine([guest]) as machine:
-        _use_up(machine.hypervisor, left)
-        result = machine.run(1)
-        assert result.outcome in (Outcome.POWEROFF, Outcome.CRASH)
-        if result.outcome is Outcome.CRASH:
-            assert any("memory" in line or "frame" in line for line in machine.log_lines)
-        Auditor(machine.hypervisor).audit()
