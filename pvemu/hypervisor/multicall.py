@@ -1,6 +1,7 @@
 """The multicall hypercall: several hypercalls for the price of one trap."""
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pvemu.abi.errno import Errno
@@ -59,6 +60,11 @@ class _Layout(NamedTuple):
 _LAYOUTS: Final = {4: _Layout.of(4, "I", ARGUMENT_INDEXES), 8: _Layout.of(8, "Q", LONG_ARGUMENT_INDEXES)}
 
 
+def _packed(words: Sequence[int], size: int) -> bytes:
+    mask = (1 << 8 * size) - 1
+    return b"".join((word & mask).to_bytes(size, "little") for word in words)
+
+
 @made_hypercall("multicall")
 def make_multicall(hypervisor: "Hypervisor") -> Handler:
     """Make the handler of multicall for a machine."""
@@ -98,8 +104,7 @@ def make_multicall(hypervisor: "Hypervisor") -> Handler:
                 except HypercallError as error:
                     result = error.result
                 except Continuation as stopped:
-                    rest = b"".join((part & mask).to_bytes(size >> 3, "little") for part in stopped.words)
-                    memory.copy_to_guest(at + arguments_at, rest)
+                    memory.copy_to_guest(at + arguments_at, _packed(stopped.words, domain.word))
                     raise Continuation(at, count - index) from None
                 if domain.shutdown_reason is not None:
                     return result

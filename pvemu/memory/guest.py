@@ -32,6 +32,9 @@ class GuestMemory:
 
     Attributes:
         readable: machine addresses of pages that are known to be readable, by virtual page number.
+        own_l1_entries: of pages whose L1 entry the guest may have replaced, the index of that entry in RAM
+            as 64-bit words. Whoever finds that out adds it; it is true until upper tables change.
+        cached_by: pages of which something is cached here, by the index of the L1 entry that maps them.
 
     Args:
         ram: the machine's memory.
@@ -51,8 +54,8 @@ class GuestMemory:
         self.readable: dict[int, int] = {}
         self._writable: dict[int, int] = {}
         self._l1_tables: dict[int, int] = {}
-        #: Pages that are cached, by the index of the L1 entry that maps them.
-        self._cached_by: dict[int, set[int]] = {}
+        self.own_l1_entries: dict[int, int] = {}
+        self.cached_by: dict[int, set[int]] = {}
 
     def set_root(self, mfn: int | None) -> None:
         """Use the page tables whose root is a machine frame; None: there are none, all faults."""
@@ -63,17 +66,18 @@ class GuestMemory:
         """Forget all cached translations."""
         self.readable.clear()
         self._writable.clear()
-        self._cached_by.clear()
+        self.cached_by.clear()
 
     def forget(self, l1_entry: int) -> None:
         """Forget what was translated through an L1 entry: its index in RAM as 64-bit words."""
-        for page in self._cached_by.pop(l1_entry, ()):
+        for page in self.cached_by.pop(l1_entry, ()):
             self.readable.pop(page, None)
             self._writable.pop(page, None)
 
     def flush_tables(self) -> None:
         """Forget where the L1s are, too: entries of upper tables have changed."""
         self._l1_tables.clear()
+        self.own_l1_entries.clear()
         self.flush()
 
     def copy_from_guest(self, address: int, size: int) -> bytes:
@@ -232,7 +236,7 @@ class GuestMemory:
         page = found.address & ~PAGE_MASK
         number = address >> PAGE_SHIFT
         (self._writable if right else self.readable)[number] = page
-        self._cached_by.setdefault(found.entry, set()).add(number)
+        self.cached_by.setdefault(found.entry, set()).add(number)
         return page
 
 

@@ -64,7 +64,8 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
         u64[at] = new
         if old & PRESENT:
             hypervisor.tlb_is_stale = True
-            domain.memory.forget(at)
+            if at in domain.memory.cached_by:
+                domain.memory.forget(at)
             mfn = old >> PAGE_SHIFT & FRAME_MASK_64
             # The common case of put_page_from_l1e: an ordinary page that is not given up by it.
             if old & WRITABLE and mfn < number and count[mfn] > 1 and owner[mfn] != DOMID_IO:

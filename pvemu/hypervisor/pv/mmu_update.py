@@ -19,19 +19,19 @@ from pvemu.abi.xen import (
     UVMF_TLB_FLUSH,
 )
 from pvemu.hypervisor.continuation import finish_batch, is_finishing, run_batch, write_done
-from pvemu.hypervisor.hypercall import Handler, made_hypercall
+from pvemu.hypervisor.hypercall import ARGUMENT_INDEXES, Entry, Handler, Words, made_entry, made_hypercall
 from pvemu.hypervisor.pv.entry_rules import CHANGES
 from pvemu.hypervisor.pv.mm import mod_l2_entry, mod_l3_entry
 from pvemu.hypervisor.pv.page_types import EINVAL
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_WRITABLE
-from pvemu.memory.page_tables import PRESENT
 from pvemu.memory.ram import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.core import Hypervisor
     from pvemu.hypervisor.domain import Domain
 
+_EBX, _ECX, _EDX, _ESI, _ = ARGUMENT_INDEXES
 _REQUEST: Final = struct.Struct("<QQ")
 _COMMAND_MASK: Final = 7
 _ENOSYS, _EPERM = -int(Errno.ENOSYS), -int(Errno.EPERM)
@@ -56,68 +56,75 @@ def page_owner(vcpu: Vcpu, domid: int) -> "Domain":
     return found
 
 
-@made_hypercall("mmu_update")
-def make_mmu_update(hypervisor: "Hypervisor") -> Handler:
-    """Make the handler of mmu_update for a machine."""
+@made_entry("mmu_update")
+def make_mmu_update(hypervisor: "Hypervisor") -> Entry:
+    """Make mmu_update for a machine."""
     u8, u64, mod_l1_entry = hypervisor.ram.u8, hypervisor.ram.u64, hypervisor.mod_l1_entry
     l1_owner = hypervisor.frames.l1_owner
     unpack, last_in_page = _REQUEST.unpack_from, PAGE_SIZE - _REQUEST.size
 
-    def mmu_update(vcpu: Vcpu, requests: int, count: int, done_pointer: int, foreign: int) -> int:
-        """Carry out a batch of updates, each a machine address with a command in its low bits, and a value.
+    def mmu_update(vcpu: Vcpu, words: Words) -> int:
+        """Carry out updates, each a machine address with a command in its low bits, and a value.
 
-        How many were done is written to `done_pointer`, unless that is 0 or can't be written. The upper
-        half of `foreign`, less one, names a domain whose page tables are meant.
+        How many were done is written to where the third argument points, unless that is 0 or can't be
+        written. The upper half of the fourth, less one, names a domain whose page tables are meant.
         """
-        caller = vcpu.domain
-        if count == 1 and foreign == DOMID_SELF and not done_pointer:
+        if words[_ECX] == 1 and words[_ESI] == DOMID_SELF and not words[_EDX]:
             # What kernels do most: set one entry of an own L1. No batch is needed for it.
-            page = caller.memory.readable.get(requests >> PAGE_SHIFT)
-            offset = requests & PAGE_MASK
+            requests, caller = words[_EBX], vcpu.domain
+            page, offset = caller.memory.readable.get(requests >> PAGE_SHIFT), requests & PAGE_MASK
             if page is not None and offset <= last_in_page:
                 pointer, value = unpack(u8, page + offset)
                 if not pointer & _COMMAND_MASK and l1_owner.get(pointer >> PAGE_SHIFT) == caller.domid:
                     at = pointer >> 3
-                    if value & PRESENT and not (u64[at] ^ value) & CHANGES:
+                    if not (u64[at] ^ value) & CHANGES:
                         u64[at] = value
                         hypervisor.tlb_is_stale = True
                         return 0
                     return mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
-        if is_finishing(requests, count):
-            return finish_batch(vcpu, (requests, count, done_pointer, foreign))
-        table_owner = _table_owner(caller, foreign >> 16)
-        try:
-            owner = page_owner(vcpu, foreign & 0xFFFF)
-        except HypercallError:
-            if done_pointer:
-                write_done(vcpu, done_pointer, 0)
-            raise
-        own = table_owner is owner is caller
-
-        def carry_out(raw: bytes) -> tuple[int, int]:
-            """Entries of the caller's own L1s are short work; all else goes through `_update`."""
-            done, table = 0, -1
-            for pointer, value in _REQUEST.iter_unpack(raw):
-                if pointer >> PAGE_SHIFT != table or pointer & _COMMAND_MASK:
-                    table = pointer >> PAGE_SHIFT
-                    if not own or pointer & _COMMAND_MASK or l1_owner.get(table) != caller.domid:
-                        result = _update(caller, table_owner, owner, pointer, value)
-                        # The rest is read anew: this may have changed it, or left work to do first.
-                        return (done, result) if result else (done + 1, 0)
-                at = pointer >> 3
-                if value & PRESENT and not (u64[at] ^ value) & CHANGES:
-                    u64[at] = value
-                    hypervisor.tlb_is_stale = True
-                else:
-                    result = mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
-                    if result:
-                        return done, result
-                done += 1
-            return done, 0
-
-        return run_batch(vcpu, (requests, count, done_pointer, foreign), _REQUEST.size, carry_out)
+        return _batch(vcpu, (words[_EBX], words[_ECX], words[_EDX], words[_ESI]))
 
     return mmu_update
+
+
+def _batch(vcpu: Vcpu, arguments: tuple[int, int, int, int]) -> int:
+    """Any mmu_update."""
+    requests, count, done_pointer, foreign = arguments
+    caller = vcpu.domain
+    if is_finishing(requests, count):
+        return finish_batch(vcpu, arguments)
+    table_owner = _table_owner(caller, foreign >> 16)
+    try:
+        owner = page_owner(vcpu, foreign & 0xFFFF)
+    except HypercallError:
+        if done_pointer:
+            write_done(vcpu, done_pointer, 0)
+        raise
+    hypervisor, own = caller.hypervisor, table_owner is owner is caller
+    u64, mod_l1_entry, l1_owner = hypervisor.ram.u64, hypervisor.mod_l1_entry, hypervisor.frames.l1_owner
+
+    def carry_out(raw: bytes) -> tuple[int, int]:
+        """Entries of the caller's own L1s are short work; all else goes through `_update`."""
+        done, table = 0, -1
+        for pointer, value in _REQUEST.iter_unpack(raw):
+            if pointer >> PAGE_SHIFT != table or pointer & _COMMAND_MASK:
+                table = pointer >> PAGE_SHIFT
+                if not own or pointer & _COMMAND_MASK or l1_owner.get(table) != caller.domid:
+                    result = _update(caller, table_owner, owner, pointer, value)
+                    # The rest is read anew: this may have changed it, or left work to do first.
+                    return (done, result) if result else (done + 1, 0)
+            at = pointer >> 3
+            if not (u64[at] ^ value) & CHANGES:
+                u64[at] = value
+                hypervisor.tlb_is_stale = True
+            else:
+                result = mod_l1_entry(caller, at, value, MMU_NORMAL_PT_UPDATE, caller)
+                if result:
+                    return done, result
+            done += 1
+        return done, 0
+
+    return run_batch(vcpu, arguments, _REQUEST.size, carry_out)
 
 
 def _table_owner(caller: "Domain", number: int) -> "Domain":
@@ -183,20 +190,24 @@ def _update_machphys(owner: "Domain", mfn: int, pfn: int) -> int:
     return 0
 
 
-@made_hypercall("update_va_mapping")
-def make_update_va_mapping(hypervisor: "Hypervisor") -> Handler:
-    """Make the handler of update_va_mapping for a machine."""
+@made_entry("update_va_mapping")
+def make_update_va_mapping(hypervisor: "Hypervisor") -> Entry:
+    """Make update_va_mapping for a machine."""
     mod_l1_entry, l1_owner = hypervisor.mod_l1_entry, hypervisor.frames.l1_owner
 
-    def update_va_mapping(vcpu: Vcpu, address: int, value: int, flush: int) -> int:
+    def update_va_mapping(vcpu: Vcpu, words: Words) -> int:
         """Replace the L1 entry that maps a linear address, and flush what is asked for."""
-        domain = vcpu.domain
-        at = domain.memory.l1_entry_index(address)
-        if at is None or l1_owner.get(at >> 9) != domain.domid:
-            return EINVAL
-        result = mod_l1_entry(domain, at, value, MMU_NORMAL_PT_UPDATE, domain)
-        if flush and not result:
-            _flush(vcpu, flush)
+        address, domain = words[_EBX], vcpu.domain
+        memory = domain.memory
+        at = memory.own_l1_entries.get(address >> PAGE_SHIFT)
+        if at is None:
+            at = memory.l1_entry_index(address)
+            if at is None or l1_owner.get(at >> 9) != domain.domid:
+                return EINVAL
+            memory.own_l1_entries[address >> PAGE_SHIFT] = at
+        result = mod_l1_entry(domain, at, words[_ECX] | words[_EDX] << 32, MMU_NORMAL_PT_UPDATE, domain)
+        if words[_ESI] and not result:
+            _flush(vcpu, words[_ESI])
         return result
 
     return update_va_mapping

@@ -143,3 +143,30 @@ def test_an_l1_that_only_a_half_looked_through_l2_uses_stays_one_while_it_is_cha
     assert machine.call(guest, "mmu_update", at, 1, 0, xen.DOMID_SELF) == -Errno.EBUSY
     Auditor(machine.hypervisor).audit()
     assert operate(machine, guest, pin) == 0
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["by dom0", "by itself"])
+def test_update_va_mapping_goes_to_the_table_that_maps_the_address_now(machine: TwoDomains, who: int) -> None:
+    guest, changer = machine.guests[1], machine.guests[who]
+    u64, address = machine.hypervisor.ram.u64, 0xC060_0000
+    first, second, data, *_ = guest.pool
+    l2 = u64[(guest.vcpu.cr3 << 9) + (address >> 30)] >> 12 & 0xFFFFF
+
+    def link(table: int) -> None:
+        entry = table << 12 | TABLE_LINK if table else 0
+        at = machine.put(changer, struct.pack("<QQ", l2 << 12 | (address >> 21 & 511) << 3, entry))
+        domid = guest.domain.domid
+        foreign = xen.DOMID_SELF if changer is guest else domid + 1 << 16 | domid
+        assert machine.call(changer, "mmu_update", at, 1, 0, foreign) == 0
+
+    def map_page(flags: int) -> int | None:
+        entry = data << 12 | flags
+        return machine.call(guest, "update_va_mapping", address + 0x5000, entry & 0xFFFFFFFF, entry >> 32, 0)
+
+    for flags, table in ((0x61, first), (0x63, second), (0x61, second), (0x63, first)):
+        link(table)
+        assert map_page(flags) == 0
+        assert u64[(table << 9) + 5] == data << 12 | flags
+    assert u64[(second << 9) + 5] == data << 12 | 0x61
+    link(0)
+    assert map_page(0x61) == -Errno.EINVAL
