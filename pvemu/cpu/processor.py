@@ -57,6 +57,11 @@ _GUEST_FLAGS: Final = layout.HF_GUEST | layout.HF_SVME | layout.HF_LMA | layout.
 #: which the engine would take for an unknown opcode.
 _INTERCEPTS: Final = (exits.RDTSC, exits.RDPMC)
 
+#: Exits behind an instruction that is done (DB: single steps): the lazy form of the flags is of that one.
+_BETWEEN_INSTRUCTIONS: Final = frozenset(
+    {exits.INTERRUPT_WINDOW, exits.NMI_WINDOW, exits.EXCEPTION + exits.DB}
+)
+
 PortIn = Callable[[int, int], int | None]
 PortOut = Callable[[int, int, int], bool]
 Trace = Callable[[int], None]
@@ -373,7 +378,7 @@ class Processor:
         def on_exit(_engine: int, number: int) -> None:
             self.window.fetch()
             u32[_INT] = 0
-            if flags_are_computed:
+            if flags_are_computed and number not in _BETWEEN_INSTRUCTIONS:
                 u32[_CC_OP] = layout.CC_OP_EFLAGS
             self.clock.fold()
             self.clock.charge(EXIT_COST)

@@ -1,4 +1,4 @@
-"""The flags that a fault shows are those of the instruction before, whatever the faulting one does."""
+"""The flags that an exit shows are those of the instruction before, whatever the faulting one does."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from bare_guest import ABSENT, READ_ONLY, BareGuest
 
-from pvemu.cpu import flags
+from pvemu.cpu import exits, flags
 
 MakeGuest = Callable[..., BareGuest]
 STATUS: Final = 0x8D5
@@ -41,3 +41,38 @@ def test_a_fault_shows_the_flags_of_the_instruction_before(
     guest = make_guest(clock=clock)
     seen = {before: status_flags(guest, before, faulting) for before in BEFORE}
     assert seen == {before: status_flags(guest, before, "int 0x82") for before in BEFORE}
+
+
+@pytest.mark.parametrize("clock", ["block", "count"])
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_single_step_shows_the_flags_of_the_instruction_that_it_is_behind(
+    make_guest: MakeGuest, clock: str, before: str
+) -> None:
+    guest = make_guest(clock=clock)
+    step = f"pushf\nor dword [esp], {flags.TF}\npopf\n{before}"
+    seen = status_flags(guest, step, "nop")
+    assert guest.seen[-1].number == exits.EXCEPTION + exits.DB
+    assert seen == status_flags(guest, before, "int 0x82")
+
+
+@pytest.mark.parametrize("clock", ["block", "count"])
+@pytest.mark.parametrize("before", BEFORE)
+def test_the_interrupt_window_shows_the_flags_of_the_instruction_that_it_is_behind(
+    make_guest: MakeGuest, clock: str, before: str
+) -> None:
+    guest = make_guest(clock=clock)
+    expected = status_flags(guest, before, "int 0x82")
+    guest.load(f"mov eax, 1\nmov ebx, 0xffffff83\nmov ecx, 3\nxor edx, edx\nstc\nsti\n{before}\nint 0x82")
+    flags.write_eflags(guest.cpu.window, flags.IOPL)
+    record = guest.cpu.exits[exits.INTERRUPT_WINDOW]
+
+    def end() -> None:
+        guest.cpu.forget_interrupt_window()
+        record()
+
+    guest.cpu.intercept([exits.INTERRUPT_WINDOW])
+    guest.cpu.exits[exits.INTERRUPT_WINDOW] = end
+    guest.cpu.await_interrupt_window()
+    guest.cpu.run()
+    assert guest.seen[-1].number == exits.INTERRUPT_WINDOW
+    assert flags.read_eflags(guest.cpu.window) & STATUS == expected

@@ -349,6 +349,8 @@ HANDLERS: Final[dict[int, _Handle]] = {
     exits.INVD: _skip,
     exits.WBINVD: _skip,
     **dict.fromkeys(_ABSENT, _undefined),
+    # A window that nobody forgets is an exit again and again. What still waits asks anew, on the way back in.
+    exits.INTERRUPT_WINDOW: lambda vcpu: vcpu.domain.hypervisor.cpu.forget_interrupt_window(),
     exits.NMI_WINDOW: lambda vcpu: vcpu.domain.hypervisor.cpu.forget_nmi_window(),
     exits.SYSCALL: system_call,
     exits.SYSENTER: system_enter,

@@ -42,7 +42,6 @@ class HvmTraps:
             exits.NESTED_PAGE_FAULT: self._nested_page_fault,
             exits.INVLPG: self._invalidate_page,
             exits.VMMCALL: make_hypercall,
-            exits.INTERRUPT_WINDOW: lambda vcpu: None,
             exits.SHUTDOWN: lambda vcpu: vcpu.hvm.triple_fault(),
         }
         self.table: list[Callable[[], None]] = list(hypervisor.cpu.exits)

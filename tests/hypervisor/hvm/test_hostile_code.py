@@ -23,8 +23,12 @@ from hostile_guest import (
 from page_table_guest import Code, Run, Variant
 from page_table_kernel import DATA, FIRST, SHARED
 
+from guestkit import assemble
+from pvemu.abi import sched
 from pvemu.cpu import exits
-from pvemu.toolstack.machine import Outcome
+from pvemu.toolstack.guest_config import GuestConfig
+from pvemu.toolstack.guest_kind import Paging
+from pvemu.toolstack.machine import Machine, Outcome
 
 # --- devices -------------------------------------------------------------------------------------
 
@@ -205,3 +209,40 @@ def test_a_triple_fault_is_a_reboot(variant: Variant, machine_options: Options) 
         guest.call("sub $sp, 16\nmov word [$sp], 0\nlidt [$sp]\nud2")
         assert guest.end() is Outcome.REBOOT
         assert any("Triple fault" in line for line in run.machine.log_lines)
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+_ENDS_BEFORE_AN_INTERRUPT: Final = """
+guest "ends before an interrupt", target=hvm32
+include "start.gk"
+section .text
+main:   cli
+        mov dword [0xfee000f0], 0x1ff   ; the local APIC is on
+        mov dword [0xfee00300], 0x40040 ; a fixed interrupt to itself
+        mov eax, __HYPERVISOR_sched_op
+        mov ebx, SCHEDOP_shutdown
+        mov ecx, reason
+        sti                             ; the interrupt may come only behind the next instruction
+        vmmcall
+        hlt
+section .data
+reason: dd {reason}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [
+        (sched.SHUTDOWN_poweroff, Outcome.POWEROFF),
+        (sched.SHUTDOWN_reboot, Outcome.REBOOT),
+        (sched.SHUTDOWN_crash, Outcome.CRASH),
+    ],
+)
+@pytest.mark.parametrize("paging", [Paging.NESTED, Paging.SHADOW])
+def test_a_guest_that_ends_takes_no_interrupt_any_more(
+    paging: Paging, reason: int, outcome: Outcome, machine_options: Options
+) -> None:
+    image = assemble(_ENDS_BEFORE_AN_INTERRUPT.format(reason=reason)).elf
+    with Machine([GuestConfig(image, memory=8, paging=paging)], **machine_options) as machine:
+        assert machine.run(1).outcome is outcome
