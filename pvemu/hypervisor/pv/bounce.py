@@ -86,10 +86,9 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
         domain = vcpu.domain
         code, eip = u32[_CS_SELECTOR], u32[_EIP32]
         mask_at = vcpu.info + 1
-        shown, shown_code = read_eflags() & visible | resume_flag, code & 0xFFFF
-        if u8[mask_at]:
-            shown_code |= u8[mask_at] << 16
-        else:
+        mask = u8[mask_at]
+        shown, shown_code = read_eflags() & visible | resume_flag, code & 0xFFFF | mask << 16
+        if not mask:
             shown |= flags.IF
         if domain.vm_assist & ARCHITECTURAL_IOPL:
             shown |= vcpu.iopl << 12
@@ -97,11 +96,11 @@ def make_bounce(hypervisor: "Hypervisor") -> Bounce:
             if code & 2:
                 stack, stack_selector = vcpu.kernel_stack, vcpu.kernel_selector
                 base = 0 if stack_selector == FLAT_RING1_SS else segment_base(vcpu, stack_selector)
-                ring = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
+                esp, ss = u32[_ESP32], u32[_SS_SELECTOR] & 0xFFFF
                 if error_code is None:
-                    frame = from_user(eip, shown_code, shown, *ring)
+                    frame = from_user(eip, shown_code, shown, esp, ss)
                 else:
-                    frame = from_user_error(error_code, eip, shown_code, shown, *ring)
+                    frame = from_user_error(error_code, eip, shown_code, shown, esp, ss)
             else:
                 stack, stack_selector, base = u32[_ESP32], u32[_SS_SELECTOR], u32[_SS_BASE]
                 if error_code is None:
