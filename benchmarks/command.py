@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from benchmarks.results import Cell, Results, read_results
 from benchmarks.scaling import CURVES
 from benchmarks.session import OPERATIONS, Settings, measure
 from pvemu.abi.errors import PvemuError
+from pvemu.toolstack.screen import Screen
 
 #: Exit status of a comparison: exact figures differ.
 DIFFERENT: Final = 1
@@ -48,7 +48,7 @@ def run(names: Sequence[str], settings: Settings, outputs: Outputs, reference: s
     """
     _check(outputs)
     profile = None if outputs.profile is None else read_profile(outputs.profile)
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     with Display(console, profile) as display:
         results = measure(names, settings, display)
     if results.curves:
@@ -91,7 +91,7 @@ def report(path: Path, outputs: Outputs) -> int:
 def compare(first: Path, second: Path) -> int:
     """Show two runs beside each other; the exit status says whether exact figures differ."""
     results = read_results(first), read_results(second)
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     moved = movements(*results)
     if moved:
         console.print(movement_table(moved))
@@ -105,7 +105,7 @@ def compare(first: Path, second: Path) -> int:
 
 def list_names() -> int:
     """Show what can be measured."""
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     table = Table("name", "what", "routes")
     for operation in OPERATIONS:
         table.add_row(operation.name, operation.title, " ".join(route.value for route in operation.routes))
@@ -119,7 +119,7 @@ def list_names() -> int:
 class Display:
     """The terminal while a run goes on: a bar, and each operation's table as soon as it is there."""
 
-    def __init__(self, console: Console, profile: Profile | None) -> None:
+    def __init__(self, console: Screen, profile: Profile | None) -> None:
         self._console, self._profile = console, profile
         self._progress = Progress(
             TextColumn("{task.description}"),

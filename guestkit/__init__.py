@@ -50,7 +50,8 @@ def assemble_file(
     try:
         text = read_text(Path(path), None)
     except Mistake as mistake:
-        raise AssemblyError([Problem(mistake.message, Line("", str(path), 0), None)]) from mistake
+        message = mistake.message.removeprefix(f"{path} ")
+        raise AssemblyError([Problem(message, Line("", str(path), 0), None)]) from mistake
     return assemble(text, filename=str(path), include_paths=include_paths, defines=defines, target=target)
 
 

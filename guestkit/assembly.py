@@ -16,7 +16,7 @@ from guestkit.symbols import GivenSymbol, LabelSymbol, SymbolTable
 from guestkit.syntax import Directive
 from guestkit.target import Target
 
-_MOST_PROBLEMS = 20
+_MOST_PROBLEMS = 10
 _MOST_UNSAID = 500
 _MOST_FRAGMENTS = 1 << 19
 

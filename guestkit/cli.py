@@ -1,26 +1,48 @@
 """The guestkit command: assembles a source file into an ELF file."""
 
 import json
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
 
 from guestkit import Image, assemble_file
 from pvemu.abi.errors import PvemuError
 
 _DEFINITION = re.compile(r"([A-Za-z_]\w*)(?:=(-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|[0-9]+)))?")
 
-app = App(name="guestkit", help="An assembler to write kernels for Xen.", version_flags=[])
+#: The person has to correct something; the line on stderr says what.
+_WRONG_USE: Final = 2
+#: As shells report a program that nobody listens to any more.
+_PIPE_CLOSED: Final = 141
+#: As shells report a program that ^C has ended.
+_INTERRUPTED: Final = 130
+
+
+class _Screen(Console):
+    """rich's own would end the process with status 1 when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+app = App(
+    name="guestkit",
+    help="An assembler to write kernels for Xen.",
+    version_flags=[],
+    console=_Screen(),
+)
 
 
 @app.default
 def _help() -> int:
     app.help_print([])
-    return 2
+    return _WRONG_USE
 
 
 @app.command
@@ -54,13 +76,14 @@ def build(
         Print what was built as JSON: entry, segments, sections, symbols and warnings.
     """
     try:
+        _check_outputs(source, {"--output": output, "--listing": listing})
         image = assemble_file(source, include_paths=include, defines=_definitions(define), target=target)
         _write(output, image.elf)
         if listing is not None:
             _write(listing, image.listing().encode())
     except PvemuError as error:
         print(error, file=sys.stderr)
-        return 2
+        return _WRONG_USE
     for warning in image.warnings:
         print(warning, file=sys.stderr)
     if as_json:
@@ -79,6 +102,19 @@ def _definitions(texts: Sequence[str]) -> dict[str, int]:
         except ValueError as error:
             raise PvemuError(f"--define {text}: a decimal value does not begin with 0") from error
     return defines
+
+
+def _check_outputs(source: Path, outputs: Mapping[str, Path | None]) -> None:
+    """Look that neither the source nor another output is overwritten. Raises PvemuError."""
+    taken = [source]
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        for other in taken:
+            both_are_files = path.is_file() and other.is_file()
+            if path.samefile(other) if both_are_files else path == other and not path.exists():
+                raise PvemuError(f"{option} {path} would overwrite {other}: give it another name")
+        taken.append(path)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -114,6 +150,29 @@ def _summary(image: Image) -> dict[str, Any]:
 def main() -> None:
     """Run the command and leave with its exit status: 0, or 2 when the person has to correct something."""
     try:
-        sys.exit(app(exit_on_error=False))
-    except CycloptsError:  # it has printed what is wrong
-        sys.exit(2)
+        status = app(exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        status = _complain(f"{error} See `guestkit --help`.")
+    except BrokenPipeError:
+        _discard_output()
+        status = _PIPE_CLOSED
+    except OSError as error:
+        _discard_output()
+        status = _complain(f"the output can't be written: {error.strerror or error}")
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    sys.exit(status)
+
+
+def _complain(message: str) -> int:
+    """One line, also where a name in the message has a line break."""
+    print(f"guestkit: {' '.join(message.split())}", file=sys.stderr)
+    return _WRONG_USE
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere: the interpreter would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -41,11 +41,13 @@ def find(
 def read_bytes(path: Path, column: int | None) -> bytes:
     """Return what a file contains; Mistake when it can't be read or is larger than any image."""
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise Mistake(f"{path} is larger than {_LARGEST_FILE >> 20} MiB", column)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise Mistake(f"{path} can't be read: {error.strerror}", column) from error
+    if len(data) > _LARGEST_FILE:
+        raise Mistake(f"{path} is larger than {_LARGEST_FILE >> 20} MiB", column)
+    return data
 
 
 def read_text(path: Path, column: int | None) -> str:

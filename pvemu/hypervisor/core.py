@@ -239,8 +239,8 @@ class Hypervisor:
         return mfn
 
     def free_paging_page(self, mfn: int) -> None:
-        """Take back a frame of page tables; the caller sees to it that the processor does not walk it."""
-        self.heap.free(mfn)
+        """Take back a zeroed frame of page tables, which the processor does not walk."""
+        self.heap.free(mfn, is_zeroed=True)
 
     def free_domain_page(self, mfn: int) -> None:
         """Take back a frame that nobody refers to any more."""

@@ -18,6 +18,7 @@ from pvemu.hypervisor.event_2l import TwoLevel
 from pvemu.hypervisor.event_ports import CallDelivery, Delivery, first_bucket
 from pvemu.hypervisor.grant_table import GrantTable
 from pvemu.hypervisor.iomem import iomem_flags, iomem_refusal
+from pvemu.hypervisor.paging_pool import PagingPool
 from pvemu.hypervisor.runstate import settle_runstate
 from pvemu.hypervisor.scheduler import DEFAULT_WEIGHT
 from pvemu.hypervisor.time import write_wallclock
@@ -79,10 +80,11 @@ class Domain:
         p2m: its guest frames, where is_translated; hvm: what only HVM guests have, as is_hvm tells;
             translation: what auto-translated PV guests have. Others lack these attributes.
         exits, hypercalls: a PV guest's handlers by number.
-        pv_shadow: the shadows of a PV guest that is not auto-translated, while it is on them;
-            shadow_mib: how much memory they may take, 0 when nobody has said.
+        paging_pool: frames for page tables that are made for it; a PV guest has none, unless for shadows.
+        pv_shadow: the shadows of a PV guest that is not auto-translated, while it is on them.
     """
 
+    paging_pool: PagingPool
     p2m: P2m
     hvm: "HvmDomain"
     translation: "TranslatedPaging"
@@ -135,7 +137,9 @@ class Domain:
         self.events: Delivery = TwoLevel(self) if is_ordinary and vcpus else CallDelivery(self)
         self.watchdogs = Watchdogs(self)
         self.pv_shadow: PvShadow | None = None
-        self.shadow_mib = 0
+        self.paging_pool = PagingPool(
+            hypervisor.ram, hypervisor.allocate_paging_page, hypervisor.free_paging_page
+        )
 
     @classmethod
     def without_vcpus(cls, hypervisor: "Hypervisor", domid: int) -> "Domain":

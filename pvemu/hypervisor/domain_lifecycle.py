@@ -17,6 +17,7 @@ from pvemu.hypervisor.event_channel import close_all
 from pvemu.hypervisor.grant_map import release_mappings
 from pvemu.hypervisor.guest_page import put_guest_page
 from pvemu.hypervisor.hvm.hvm_domain import HvmPlan, make_hvm
+from pvemu.hypervisor.paging_pool import usual_size
 from pvemu.hypervisor.pv.descriptor_tables import install_gdt
 from pvemu.hypervisor.pv.ldt import drop_ldt
 from pvemu.hypervisor.runstate import settle_runstate
@@ -56,6 +57,8 @@ def create_domain(
         bury(dead)
     domain = Domain(hypervisor, domid, privileged=privileged, max_pages=pages, vcpus=vcpus)
     try:
+        if hvm is not None or translated:
+            domain.paging_pool.resize(usual_size(vcpus, pages))
         if hvm is not None:
             make_hvm(domain, hvm)
         else:
@@ -221,6 +224,7 @@ def _free_own_frames(domain: Domain) -> None:
         domain.hvm.release()
     elif domain.is_translated:
         domain.translation.release()
+    domain.paging_pool.release()
     domain.grant_table.drop_frames()
     for vcpu in domain.vcpus:
         for mfn in vcpu.own_frames:

@@ -24,13 +24,14 @@ from pvemu.abi.domctl import (
 )
 from pvemu.abi.errno import Errno
 from pvemu.abi.errors import HypercallError
+from pvemu.hypervisor.continuation import REQUEST_COST, Continuation
 from pvemu.hypervisor.domain import Domain
 from pvemu.hypervisor.guest_structure import copy_back
 from pvemu.hypervisor.hvm.shadow_paging import ShadowPaging
+from pvemu.hypervisor.paging_pool import FRAMES_A_MIB, LEAST_FRAMES_A_VCPU
 from pvemu.hypervisor.shadow.dirty_log import bitmap_of
-from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_LEAF, FRAMES_A_MIB, DirtyLogging, ShadowLogging
+from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_LEAF, DirtyLogging, ShadowLogging
 from pvemu.hypervisor.shadow.pv_shadow import PvShadow
-from pvemu.hypervisor.shadow.tables import ShadowLimit
 from pvemu.hypervisor.vcpu import Vcpu
 from pvemu.memory.heap import OutOfFrames
 
@@ -40,11 +41,9 @@ _KNOWN_MODE_BITS: Final = (1 << 22) - 1
 _ALL_OR_NONE: Final = (
     XEN_DOMCTL_SHADOW_ENABLE_REFCOUNT | XEN_DOMCTL_SHADOW_ENABLE_TRANSLATE | XEN_DOMCTL_SHADOW_ENABLE_EXTERNAL
 )
-#: Mebibytes for shadows when nobody has said how many: for one that is only looked at, and for good.
-_ALLOCATION_FOR_LOG: Final = 1
-_ALLOCATION_FOR_SHADOWS: Final = 4
-#: The least that shadows need: so many frames for each vCPU, and one for each MiB of the guest's.
-_LEAST_FRAMES_A_VCPU: Final = 128
+#: Frames for shadows for good, when nobody has said how many; for the log the least is enough.
+_FRAMES_FOR_SHADOWS: Final = 4 * FRAMES_A_MIB
+#: The least that shadows need besides what they need for each vCPU: one frame for each MiB of the guest's.
 _GUEST_FRAMES_A_FRAME: Final = 256
 _LEAST_FRAMES_HVM: Final = 6
 #: More pages than any guest can have; a bitmap is not made for more.
@@ -57,6 +56,7 @@ def shadow_op(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
     Raises:
         HypercallError: EINVAL, itself, a domain without vCPUs, an unknown operation, or one that does not
             fit; EOPNOTSUPP, nested paging; ENOMEM; EFAULT.
+        Continuation: time was up.
     """
     if domain is vcpu.domain:
         raise HypercallError(Errno.EINVAL)
@@ -65,7 +65,7 @@ def shadow_op(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
     if not domain.has_vcpus or op.op not in _OPERATIONS:
         raise HypercallError(Errno.EINVAL)
     try:
-        _OPERATIONS[op.op](vcpu, domain, op)
+        _OPERATIONS[op.op](vcpu, domain, op, argument)
     except HypercallError:
         # What was found out goes back even so.
         copy_back(vcpu.domain, xen_domctl_shadow_op, argument + _HEADER, op)
@@ -91,57 +91,67 @@ def log_of(domain: Domain) -> DirtyLogging | None:
 # --- on and off -----------------------------------------------------------------------------------
 
 
-def _make_shadows(domain: Domain, mib: int) -> DirtyLogging:
-    """The shadows of a domain, which are made if it has none yet."""
+def _make_shadows(domain: Domain, frames: int) -> DirtyLogging:
+    """The shadows of a domain, which are made if it has none yet.
+
+    Args:
+        frames: for them, where a toolstack has not set aside enough before.
+
+    Raises:
+        HypercallError: ENOMEM.
+    """
     log = log_of(domain)
     if log is not None:
         return log
-    wanted = domain.shadow_mib or _allowed(domain, mib)
-    try:
-        domain.pv_shadow = PvShadow(domain, wanted)
-    except (OutOfFrames, ShadowLimit):
-        raise HypercallError(Errno.ENOMEM) from None
-    domain.shadow_mib = wanted
+    pool, least = domain.paging_pool, _least_frames(domain)
+    if len(pool) < least:
+        try:
+            pool.resize(max(frames, least))
+        except OutOfFrames:
+            pool.release()
+            raise HypercallError(Errno.ENOMEM) from None
+    domain.pv_shadow = PvShadow(domain)
     return domain.pv_shadow
 
 
-def _enable_test(_vcpu: Vcpu, domain: Domain, _op: Any) -> None:
+def _enable_test(_vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
     if log_of(domain) is not None:
         raise HypercallError(Errno.EINVAL)
-    _make_shadows(domain, _ALLOCATION_FOR_LOG)
+    _make_shadows(domain, 0)
 
 
-def _enable_log(_vcpu: Vcpu, domain: Domain, _op: Any) -> None:
-    log = _make_shadows(domain, _ALLOCATION_FOR_LOG)
+def _enable_log(_vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
+    log = _make_shadows(domain, 0)
     if log.is_on:
         raise HypercallError(Errno.EINVAL)
     log.start()
 
 
-def _enable(vcpu: Vcpu, domain: Domain, op: Any) -> None:
+def _enable(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
     """Shadows for good; but with the flag for it only the log, whatever else is asked for."""
     if op.mode & XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY:
-        _enable_log(vcpu, domain, op)
+        _enable_log(vcpu, domain, op, argument)
         return
     mode = op.mode & _KNOWN_MODE_BITS
     if mode & ~_ALL_OR_NONE or mode or log_of(domain) is not None:
         raise HypercallError(Errno.EINVAL)
-    _make_shadows(domain, _ALLOCATION_FOR_SHADOWS)
+    _make_shadows(domain, _FRAMES_FOR_SHADOWS)
 
 
-def _off(_vcpu: Vcpu, domain: Domain, _op: Any) -> None:
+def _off(_vcpu: Vcpu, domain: Domain, _op: Any, _argument: int) -> None:
     log = log_of(domain)
     if log is not None and log.is_on:
         log.stop()
     if domain.pv_shadow is not None:
         domain.pv_shadow.release()
-        domain.pv_shadow, domain.shadow_mib = None, 0
+        domain.pv_shadow = None
+        domain.paging_pool.release()
 
 
 # --- the log --------------------------------------------------------------------------------------
 
 
-def _look(vcpu: Vcpu, domain: Domain, op: Any) -> None:
+def _look(vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
     """PEEK and CLEAN: the bitmap, and how much there is in it."""
     if op.mode & ~XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL:
         raise HypercallError(Errno.EINVAL)
@@ -159,36 +169,42 @@ def _look(vcpu: Vcpu, domain: Domain, op: Any) -> None:
 # --- memory for shadows ---------------------------------------------------------------------------
 
 
-def _get_allocation(_vcpu: Vcpu, domain: Domain, op: Any) -> None:
-    log = log_of(domain)
-    # A PV guest's stays in force while it is not on shadows.
-    op.mb = log.allocation if log is not None and domain.is_translated else domain.shadow_mib
+def _get_allocation(_vcpu: Vcpu, domain: Domain, op: Any, _argument: int) -> None:
+    log_of(domain)
+    op.mb = domain.paging_pool.mib
 
 
-def _set_allocation(_vcpu: Vcpu, domain: Domain, op: Any) -> None:
-    log = log_of(domain)
+def _set_allocation(vcpu: Vcpu, domain: Domain, op: Any, argument: int) -> None:
+    """Give or take memory at once, a MiB after the other; what there is stays when there is not enough."""
+    log, pool, hypervisor = log_of(domain), domain.paging_pool, domain.hypervisor
     if log is not None and not op.mb:
         raise HypercallError(Errno.EINVAL)
-    mib = _allowed(domain, op.mb) if op.mb else 0
+    # Xen counts frames in 32 bits: what goes beyond is lost.
+    frames = op.mb * FRAMES_A_MIB & 0xFFFFFFFF
+    wanted = max(frames, _least_frames(domain)) if frames or log is not None else 0
+    resize = pool.resize if log is None else log.shadow.resize_pool
     try:
-        if log is not None:
-            log.set_allocation(mib)
-    except ShadowLimit:
+        while len(pool) != wanted:
+            step = min(max(wanted - len(pool), -FRAMES_A_MIB), FRAMES_A_MIB)
+            resize(len(pool) + step)
+            hypervisor.charge(REQUEST_COST * abs(step))
+            if hypervisor.hypercall_preempt_check(vcpu):
+                raise Continuation(argument)
+    except OutOfFrames:
         raise HypercallError(Errno.ENOMEM) from None
-    domain.shadow_mib = op.mb = mib
+    finally:
+        op.mb = pool.mib
 
 
-def _allowed(domain: Domain, mib: int) -> int:
-    """What is granted to who asks for so many MiB: as much as the domain needs (Xen: sh_min_allocation)."""
-    least = len(domain.vcpus) * _LEAST_FRAMES_A_VCPU
+def _least_frames(domain: Domain) -> int:
+    """The fewest frames for shadows that a domain is given (Xen: sh_min_allocation)."""
+    least = len(domain.vcpus) * LEAST_FRAMES_A_VCPU
     if domain.is_hvm:
-        least += max(domain.pages // _GUEST_FRAMES_A_FRAME, _LEAST_FRAMES_HVM) + 1
-    else:
-        least += domain.pages // _GUEST_FRAMES_A_FRAME
-    return max(mib, -(-least // FRAMES_A_MIB))
+        return least + max(domain.pages // _GUEST_FRAMES_A_FRAME, _LEAST_FRAMES_HVM) + 1
+    return least + domain.pages // _GUEST_FRAMES_A_FRAME
 
 
-_OPERATIONS: Final[dict[int, Callable[[Vcpu, Domain, Any], None]]] = {
+_OPERATIONS: Final[dict[int, Callable[[Vcpu, Domain, Any, int], None]]] = {
     XEN_DOMCTL_SHADOW_OP_OFF: _off,
     XEN_DOMCTL_SHADOW_OP_ENABLE: _enable,
     XEN_DOMCTL_SHADOW_OP_ENABLE_TEST: _enable_test,

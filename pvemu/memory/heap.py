@@ -52,10 +52,15 @@ class Heap:
         """How many of the frames from `first` up to but not including `end` are free."""
         return self._free.count(1, max(first - self.first, 0), max(end - self.first, 0))
 
-    def free(self, mfn: int) -> None:
-        """Take a frame back; nothing of what it held can be seen by its next owner."""
+    def free(self, mfn: int, *, is_zeroed: bool = False) -> None:
+        """Take a frame back; nothing of what it held can be seen by its next owner.
+
+        Args:
+            is_zeroed: it holds nothing; to touch it would cost the host a page if nobody ever did.
+        """
         self._frames.release(mfn)
-        self._ram.clear(mfn)
+        if not is_zeroed:
+            self._ram.clear(mfn)
         self._free[mfn - self.first] = 1
         self._lowest = min(self._lowest, mfn - self.first)
         self.free_frames += 1

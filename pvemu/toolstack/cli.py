@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from guestkit import AssemblyError
 from pvemu import __version__
 from pvemu.abi.errors import PvemuError
+from pvemu.toolstack.screen import Screen
 from pvemu.toolstack.verbs.bench import bench
 from pvemu.toolstack.verbs.differential import differential
 from pvemu.toolstack.verbs.doctor import doctor
@@ -24,7 +25,9 @@ WRONG_USE: Final = 2
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 
-app = App(name="pvemu", help="Xen's architecture in one process.", version=f"pvemu {__version__}")
+app = App(
+    name="pvemu", help="Xen's architecture in one process.", version=f"pvemu {__version__}", console=Screen()
+)
 for verb in (run, bench, fuzz, differential, doctor, hypercalls):
     app.command(verb)
 

@@ -5,15 +5,16 @@ from typing import Final
 
 from pvemu.abi.errors import PvemuError
 from pvemu.hypervisor.domctl import Domctl
+from pvemu.hypervisor.paging_pool import usual_size
 from pvemu.toolstack.built_domain import BuiltDomain, DomainPlan, Rings
 from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import GuestKind, KernelFile, Paging, kind_of, paging_of, read_kernel
 from pvemu.toolstack.hvm_builder import build_hvm_domain
 from pvemu.toolstack.pv_builder import build_pv_domain
 
-__all__ = ["BuiltDomain", "Rings", "build_domain", "paging_memory"]
+__all__ = ["BuiltDomain", "Rings", "build_domain", "most_paging_memory", "paging_memory"]
 
-_MIB_PER_MIB_OF_TABLES: Final = 128
+_FRAMES_A_MIB: Final = 256
 
 _BUILDERS: Final[Mapping[GuestKind, Callable[[Domctl, KernelFile, DomainPlan], BuiltDomain]]] = {
     GuestKind.PV: build_pv_domain,
@@ -65,14 +66,17 @@ def build_domain(
     return _BUILDERS[chosen](domctl, file, plan)
 
 
-def paging_memory(config: GuestConfig) -> int:
-    """MiB that the hypervisor may need for page tables of its own for a guest.
+def most_paging_memory(config: GuestConfig) -> int:
+    """MiB of the paging pool that a guest gets, if it is of a kind that gets one."""
+    return -(-usual_size(config.vcpus, config.memory * _FRAMES_A_MIB) // _FRAMES_A_MIB)
 
-    As xl reckons for guests with page tables of their own: 8 KiB for each MiB of theirs, and 1 MiB a vCPU.
+
+def paging_memory(config: GuestConfig) -> int:
+    """MiB of the paging pool that a guest gets.
 
     Raises:
-        KernelRefused: its kernel is damaged.
+        KernelRefused: its kernel is damaged, or can't be what is asked for.
+        PvemuError: its paging can't.
     """
-    if kind_of(read_kernel(config.image), config.kind) is GuestKind.PV:
-        return 0
-    return config.vcpus - (-config.memory // _MIB_PER_MIB_OF_TABLES)
+    kind = kind_of(read_kernel(config.image), config.kind)
+    return 0 if paging_of(kind, config.paging) is Paging.DIRECT else most_paging_memory(config)

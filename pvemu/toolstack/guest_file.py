@@ -1,15 +1,18 @@
 """Reading a guest from a file: a kernel as it is, or source text that guestkit makes one of."""
 
+import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from guestkit import assemble
+from guestkit import AssemblyError, assemble
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.compressed_kernel import MAX_UNPACKED_SIZE
 from pvemu.toolstack.errors import KernelRefused
 from pvemu.toolstack.guest_kind import GuestKind, kind_of, read_kernel
 
 _ELF_MAGIC: Final = b"\x7fELF"
+#: A line that every source has, itself or in a file that it includes.
+_IN_SOURCE: Final = re.compile(r"^\s*(guest|include)\b", re.MULTILINE)
 _WITHOUT_PV_ENTRY: Final = (GuestKind.PVH, GuestKind.HVM)
 _TARGET_WITHOUT_PV_ENTRY: Final = "hvm32"
 #: For a guest without a serial port: guestkit's library then writes to Xen's console.
@@ -38,12 +41,21 @@ def read_guest(path: Path, kind: GuestKind | None = None) -> GuestFile:
 
 
 def guest_from(path: Path, data: bytes, kind: GuestKind | None = None) -> GuestFile:
-    """The guest in a file that was read. Raises AssemblyError: it is source text with mistakes."""
+    """The guest in a file that was read.
+
+    Raises:
+        AssemblyError: it is source text with mistakes. PvemuError: it is another sort of text.
+    """
     text = as_source(data)
     if text is None:
         return GuestFile(data)
     defines = _DEFINED_FOR_PVH if kind is GuestKind.PVH else None
-    assembled = assemble(text, filename=str(path), defines=defines)
+    try:
+        assembled = assemble(text, filename=str(path), defines=defines)
+    except AssemblyError as error:
+        if len(error.problems) > 1 and _IN_SOURCE.search(text) is None:
+            raise PvemuError(f"{path} is text, but no guestkit source: {_KINDS}") from error
+        raise
     if kind in _WITHOUT_PV_ENTRY and not _can_be(assembled.elf, kind):
         assembled = assemble(text, filename=str(path), defines=defines, target=_TARGET_WITHOUT_PV_ENTRY)
     return GuestFile(assembled.elf, assembled.warnings)

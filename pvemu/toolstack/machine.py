@@ -15,7 +15,7 @@ from pvemu.hypervisor.domctl import Domctl
 from pvemu.hypervisor.log import Log
 from pvemu.toolstack.built_domain import BuiltDomain
 from pvemu.toolstack.dom0 import Dom0
-from pvemu.toolstack.domain_builder import build_domain, paging_memory
+from pvemu.toolstack.domain_builder import build_domain, most_paging_memory, paging_memory
 from pvemu.toolstack.guest import Guest, Outcome
 from pvemu.toolstack.guest_config import DEFAULT_MEMORY, Action, GuestConfig
 from pvemu.toolstack.outside import Gate
@@ -26,8 +26,6 @@ __all__ = ["LARGEST_MACHINE_MEMORY", "START_OF_TIME", "Machine", "Outcome", "Res
 #: MiB of a machine of which nothing was said.
 DEFAULT_MACHINE_MEMORY: Final = 1024
 LARGEST_MACHINE_MEMORY: Final = 4096
-#: MiB with which there is room for page tables, too, whatever kinds the guests are.
-_SURELY_ENOUGH: Final = DEFAULT_MACHINE_MEMORY * 3 // 4
 #: The wallclock when a machine starts, as Unix time: the same for every run (2026-01-01 00:00 UTC).
 START_OF_TIME: Final = 1_767_225_600
 _FRAMES_PER_MIB: Final = 256
@@ -291,10 +289,12 @@ def _machine_memory(configs: Sequence[GuestConfig], machine_memory: int | None) 
     memory = sum(config.memory for config in configs)
     if memory < 1:
         raise PvemuError(f"a guest can't have {memory} MiB of memory: give --memory at least 1")
-    needed = _machine_for(memory)
+    needed = _machine_for(memory + sum(map(most_paging_memory, configs)))
+    if needed > (machine_memory or DEFAULT_MACHINE_MEMORY):
+        # Then it matters what kinds of guest they are; to know that, their kernels have to be unpacked.
+        needed = _machine_for(memory + sum(map(paging_memory, configs)))
     if machine_memory is None:
-        tables = sum(map(paging_memory, configs)) if needed > _SURELY_ENOUGH else 0
-        machine_memory = max(DEFAULT_MACHINE_MEMORY, _machine_for(memory + tables))
+        machine_memory = max(DEFAULT_MACHINE_MEMORY, needed)
     if machine_memory > LARGEST_MACHINE_MEMORY:
         raise PvemuError(
             f"a machine of {machine_memory} MiB is more than the {LARGEST_MACHINE_MEMORY} MiB "

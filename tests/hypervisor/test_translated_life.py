@@ -9,7 +9,6 @@ from test_domain_life import HOARDER, free_frames
 
 from pvemu import Machine
 from pvemu.hypervisor.audit import Auditor
-from pvemu.hypervisor.shadow.paging import LEAST_FRAMES, SUFFICIENT_FRAMES
 from pvemu.toolstack.guest_kind import Paging
 from pvemu.toolstack.machine import Outcome
 
@@ -69,19 +68,6 @@ def test_direct_and_auto_translated_guests_live_side_by_side() -> None:
 
 def test_few_frames_for_shadows_are_enough(machine_options: Any) -> None:
     with Machine([shadowed(GUESTS / "own_tables.gk")], **machine_options) as machine:
-        machine.domain.translation.shadow.set_limit(SUFFICIENT_FRAMES)
+        machine.domain.translation.shadow.resize_pool(50)
         assert machine.run(seconds=5).outcome is Outcome.POWEROFF
         assert machine.console_bytes.decode() == (GUESTS / "expected" / "own_tables.txt").read_text()
-
-
-def test_a_guest_that_needs_more_shadows_than_there_are_is_crashed_with_that_reason(
-    machine_options: Any,
-) -> None:
-    with Machine([shadowed(GUESTS / "own_tables.gk")], **machine_options) as machine:
-        translation = machine.domain.translation
-        translation.shadow.set_limit(LEAST_FRAMES)
-        for root in (1, 2, 3):  # which have their frames for good, as those of vCPUs
-            translation.shadow.set_root(translation.memory.mode, root << 12, root)
-        assert machine.run(seconds=5).outcome is Outcome.CRASH
-        assert any("no frame is left for a table" in line for line in machine.log_lines)
-        Auditor(machine.hypervisor).audit()

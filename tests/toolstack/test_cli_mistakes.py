@@ -56,6 +56,7 @@ def test_a_wrong_command_is_told_in_one_line(pvemu: Command, words: list[str]) -
         ["--trace", "/nonexistent/trace"],
         ["--input", "/nonexistent/keys"],
         ["--input", "/"],
+        ["--input", "/dev/zero"],
         ["--disk", "x.img,xvda,w,backend=nobody"],
         ["--cmdline", "x" * 5000],
         ["--cmdline"],
@@ -94,6 +95,42 @@ def test_a_file_that_is_no_guest_is_told_in_one_line(
 )
 def test_a_file_of_noise_is_told_in_one_line(pvemu_run: Command, data: bytes) -> None:
     assert is_one_helpful_line(pvemu_run(data))
+
+
+def test_text_that_is_no_source_is_told_in_one_line_however_long_it_is(pvemu: Command) -> None:
+    run = pvemu("run", "/etc/passwd")
+    assert is_one_helpful_line(run)
+    assert "is text, but no guestkit source" in run.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trace", "guest"],
+        ["--pcap", "link"],
+        ["--pcap", "./disk"],
+        ["--trace", "keys"],
+        ["--trace", "new", "--pcap", "new"],
+        ["--trace", "new", "--pcap", "./new"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_that_a_run_reads_or_writes_is_overwritten(
+    pvemu_run: Command, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("disk").write_bytes(bytes(4096))
+    Path("keys").write_text("keys")
+    Path("link").symlink_to("guest")
+    run = pvemu_run(HELLO, "--disk", "disk", "--input", "keys", *options)
+    assert is_one_helpful_line(run)
+    assert "would overwrite" in run.err
+    assert Path("guest").read_text() == HELLO
+    assert not Path("new").exists()
+
+
+def test_two_outputs_may_go_to_one_device(pvemu_run: Command) -> None:
+    assert pvemu_run(HELLO, "--trace", "/dev/null", "--pcap", "/dev/null").status == 0
 
 
 def test_a_program_for_another_system_is_refused(pvemu: Command) -> None:

@@ -85,6 +85,20 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [["--help"], ["hypercalls"], ["doctor"], ["bench", "--list"]], ids=" ".join)
+def test_tables_that_nobody_reads_or_that_have_no_room_are_told_by_the_status(words: list[str]) -> None:
+    command = [*COMMAND[:-1], *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=SECONDS)
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (141, b"")
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=SECONDS)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_a_process_without_stdout_and_stderr_still_has_a_status(tmp_path: Path) -> None:
     (tmp_path / "guest").write_text(HELLO)
     closing = (

@@ -27,19 +27,12 @@ class MachineMap:
         root: physical address of the L4.
 
     Args:
-        allocate, free: one machine frame.
+        allocate: one zeroed machine frame.
     """
 
-    def __init__(self, ram: Ram, allocate: Callable[[], int], free: Callable[[int], None]) -> None:
-        self._frames = [allocate(), allocate()]
-        self._free = free
-        root, below = self._frames
+    def __init__(self, ram: Ram, allocate: Callable[[], int]) -> None:
+        root, below = allocate(), allocate()
         self.root = root << PAGE_SHIFT
         ram.u64[(root << 9) + _SLOT] = below << PAGE_SHIFT | _LINK
         for number in range(-(-ram.size >> _GIB_SHIFT)):
             ram.u64[(below << 9) + number] = number << _GIB_SHIFT | _PAGE
-
-    def release(self) -> None:
-        """Give the frames back."""
-        for mfn in self._frames:
-            self._free(mfn)

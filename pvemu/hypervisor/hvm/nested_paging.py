@@ -23,7 +23,7 @@ _CR3: Final = layout.CR // 8 + 3
 
 
 class NestedPaging:
-    """The nested tables of one domain."""
+    """The nested tables of one domain, in frames of its paging pool; they only ever become more."""
 
     name = "nested"
     has_guest_cr3 = True
@@ -33,8 +33,8 @@ class NestedPaging:
         self._u64 = domain.hypervisor.ram.u64
         self._p2m = domain.p2m
         self.may_mark = domain.p2m.is_writable
-        self._frames: list[int] = []
-        self._root = self._allocate()
+        self._take = domain.paging_pool.take
+        self._root = self._take()
         #: The last level, by the gfn's upper bits.
         self._leaves: dict[int, int] = {}
         domain.p2m.watchers.append(self._changed)
@@ -72,9 +72,6 @@ class NestedPaging:
     def release(self) -> None:
         """Give back the tables."""
         self._p2m.watchers.remove(self._changed)
-        for mfn in self._frames:
-            self._hypervisor.free_paging_page(mfn)
-        self._frames.clear()
 
     def _changed(self, gfn: int) -> None:
         mfn = self._p2m.get(gfn)
@@ -96,11 +93,6 @@ class NestedPaging:
             slot = (table << _ENTRY_BITS) + (gfn >> shift & 511)
             entry = self._u64[slot]
             if not entry & PRESENT:
-                entry = self._u64[slot] = self._allocate() << PAGE_SHIFT | _TABLE
+                entry = self._u64[slot] = self._take() << PAGE_SHIFT | _TABLE
             table = entry_frame(entry)
         return table
-
-    def _allocate(self) -> int:
-        mfn = self._hypervisor.allocate_paging_page()
-        self._frames.append(mfn)
-        return mfn

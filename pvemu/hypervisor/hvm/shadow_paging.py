@@ -1,6 +1,6 @@
 """Shadow paging of HVM guests: the processor walks tables that are kept in step with the guest's own."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pvemu.cpu import exits
 from pvemu.cpu.mode import CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
@@ -11,26 +11,12 @@ from pvemu.hypervisor.hvm.machine_map import MACHINE_BASE, MachineMap
 from pvemu.hypervisor.hvm.task_switch import finish_task_switch
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault
 from pvemu.hypervisor.shadow.paging import Shadow
-from pvemu.hypervisor.shadow.tables import ShadowLimit
 from pvemu.memory.guest_walk import PagingMode
 from pvemu.memory.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from pvemu.hypervisor.domain import Domain
     from pvemu.hypervisor.vcpu import Vcpu
-
-#: Frames for shadows, as Xen's tools reckon (xl.cfg: shadow_memory): 1 MiB a vCPU, 1 in 128 of the guest's.
-_FRAMES_A_VCPU: Final = 256
-_GUEST_FRAMES_A_SHADOW: Final = 128
-
-
-def shadow_frames(vcpus: int, pages: int) -> int:
-    """How many frames the shadows of a domain may take.
-
-    Args:
-        pages: frames that the domain may have.
-    """
-    return vcpus * _FRAMES_A_VCPU + pages // _GUEST_FRAMES_A_SHADOW
 
 
 class ShadowPaging:
@@ -50,14 +36,10 @@ class ShadowPaging:
             hypervisor.ram,
             domain.p2m.get,
             domain.p2m.is_writable,
-            allocate=hypervisor.allocate_paging_page,
-            free=hypervisor.free_paging_page,
+            pool=domain.paging_pool,
             flush_tlb=hypervisor.cpu.flush_tlb,
-            limit=shadow_frames(len(domain.vcpus), domain.max_pages),
         )
-        self._machine_map = MachineMap(
-            hypervisor.ram, hypervisor.allocate_paging_page, hypervisor.free_paging_page
-        )
+        self._machine_map = MachineMap(hypervisor.ram, domain.paging_pool.take)
         self.shadow.tables.machine_base = MACHINE_BASE
         self.may_mark = self.shadow.may_mark
         domain.p2m.watchers.append(self.shadow.p2m_changed)
@@ -81,11 +63,7 @@ class ShadowPaging:
     def root_changed(self, vcpu: "Vcpu") -> None:
         """CR3 was written."""
         hvm = vcpu.hvm
-        try:
-            root = self.shadow.set_root(PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer), hvm.cr3, vcpu.id)
-        except ShadowLimit as limit:
-            vcpu.domain.crash(f"shadow paging: {limit}")
-            return
+        root = self.shadow.set_root(PagingMode.of(hvm.cr0, hvm.cr4, hvm.efer), hvm.cr3, vcpu.id)
         self._hypervisor.cpu.set_root(MACHINE_BASE | root << PAGE_SHIFT)
 
     def invalidate(self, vcpu: "Vcpu", address: int) -> None:
@@ -94,11 +72,7 @@ class ShadowPaging:
 
     def page_fault(self, vcpu: "Vcpu", address: int, error_code: int) -> bool:
         """Make the shadow allow the access, carry the instruction out, or tell the guest; always True."""
-        try:
-            outcome = self.shadow.page_fault(address, error_code, vcpu.id)
-        except ShadowLimit as limit:
-            vcpu.domain.crash(f"shadow paging: {limit}")
-            return True
+        outcome = self.shadow.page_fault(address, error_code, vcpu.id)
         if isinstance(outcome, GuestFault):
             deliver(vcpu, Event(exits.PF, error_code=outcome.error_code, address=address))
         elif isinstance(outcome, EmulateWrite):
@@ -125,4 +99,3 @@ class ShadowPaging:
         """Give back the shadows."""
         self._p2m.watchers.remove(self.shadow.p2m_changed)
         self.shadow.destroy()
-        self._machine_map.release()

@@ -36,8 +36,9 @@ class _Check:
 
     def run(self) -> None:
         tables = list(self._tables)
-        if len(tables) > self._tables.limit:
-            raise ShadowError(f"{len(tables)} shadow tables, {self._tables.limit} allowed")
+        pool = self._tables.pool
+        if len(tables) + pool.spare > len(pool):
+            raise ShadowError(f"{len(tables)} shadow tables, {pool.spare} of {len(pool)} frames unused")
         if len({table.mfn for table in tables}) != len(tables):
             raise ShadowError("two shadow tables in one frame")
         for table in tables:

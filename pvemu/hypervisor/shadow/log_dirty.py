@@ -6,24 +6,12 @@ from pvemu.hypervisor.shadow.paging import Shadow
 
 #: Cleaning clears whole pages of Xen's bitmap: so many frames at once.
 FRAMES_A_LEAF = 1 << 15
-FRAMES_A_MIB = 256
 
 
 class DirtyLogging(Protocol):
-    """A domain's log of written pages, by their number in the domain (pfn), and what its shadows may take."""
+    """A domain's log of written pages, by their number in the domain (pfn)."""
 
-    @property
-    def allocation(self) -> int:
-        """Memory that shadows may take, in MiB."""
-        ...
-
-    def set_allocation(self, mib: int) -> None:
-        """Change how much memory shadows may take.
-
-        Raises:
-            ShadowLimit: too little for the roots in use.
-        """
-        ...
+    shadow: Shadow
 
     @property
     def is_on(self) -> bool:
@@ -57,15 +45,6 @@ class ShadowLogging:
 
     def __init__(self, shadow: Shadow) -> None:
         self.shadow = shadow
-
-    @property
-    def allocation(self) -> int:
-        """Memory that shadows may take, in MiB."""
-        return -(-self.shadow.tables.limit // FRAMES_A_MIB)
-
-    def set_allocation(self, mib: int) -> None:
-        """Change how much memory shadows may take; raises ShadowLimit."""
-        self.shadow.set_limit(mib * FRAMES_A_MIB)
 
     @property
     def is_on(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from pvemu.hypervisor.paging_pool import PagingPool
 from pvemu.hypervisor.shadow import checker
 from pvemu.hypervisor.shadow.dirty_log import DirtyLog
 from pvemu.hypervisor.shadow.guest_tables import GuestTables
@@ -16,10 +17,8 @@ from pvemu.memory.guest_walk import GuestPageFault, PagingMode, walk
 from pvemu.memory.page_tables import FAULT_FETCH, FAULT_USER, FAULT_WRITE
 from pvemu.memory.ram import PAGE_SHIFT, Ram
 
-#: With so many frames for shadows, and one more for each further virtual processor, any instruction gets on:
-#: it touches at most 16 pages, each needs 3 tables below the root.
-SUFFICIENT_FRAMES: Final = 49
-#: With fewer frames than this, and one more for each further virtual processor, not even one access does.
+#: With fewer frames, and one more for each further virtual processor, not even one access gets on. Domains
+#: have far more: paging_pool.py says how many an instruction needs.
 LEAST_FRAMES: Final = 4
 #: Bringing a table in sync costs up to 512 entries, at each load of CR3.
 _OUT_OF_SYNC: Final = 16
@@ -47,15 +46,14 @@ class Shadow:
     Args:
         lookup: guest frame to machine frame; None: no memory is there.
         is_writable: whether the guest may write a frame that is memory.
-        allocate, free: one machine frame; `allocate` may raise OutOfFrames.
+        pool: where the frames for shadows come from.
         flush_tlb: forget all translations of all virtual processors that are loaded anywhere.
-        limit: how many frames shadows may take.
         protects: whether guest tables are kept from being written unnoticed. If not, all are out of sync for
             good, and the shadows are like a TLB: the caller says `flush` when translations have to go, and
             `unshadow` before a frame stops being a table.
 
     Raises:
-        ValueError: the limit is too low for anything.
+        ValueError: the pool is too small for anything.
     """
 
     def __init__(
@@ -64,18 +62,15 @@ class Shadow:
         lookup: Callable[[int], int | None],
         is_writable: Callable[[int], bool],
         *,
-        allocate: Callable[[], int],
-        free: Callable[[int], None],
+        pool: PagingPool,
         flush_tlb: Callable[[], None],
-        limit: int,
         protects: bool = True,
     ) -> None:
-        if limit < LEAST_FRAMES:
-            raise ValueError(f"shadows need at least {LEAST_FRAMES} frames, not {limit}")
+        _check_size(len(pool))
         self._ram = ram
         self._lookup, self._is_writable, self._flush_tlb = lookup, is_writable, flush_tlb
         self._protects = protects
-        self.tables = ShadowTables(ram, allocate, free, limit)
+        self.tables = ShadowTables(ram, pool)
         self.out_of_sync = OutOfSync(ram, _OUT_OF_SYNC if protects else ram.frames)
         self.guest = GuestTables(ram, lookup, is_writable, self.tables, self.out_of_sync)
         self._upkeep = Upkeep(lookup, self.tables, self.guest, self.out_of_sync)
@@ -91,9 +86,6 @@ class Shadow:
         """A virtual processor loads CR3, or its mode changes; the frame for the real CR3.
 
         The caller loads that, and so flushes the TLB.
-
-        Raises:
-            ShadowLimit: there are too few frames.
         """
         self._synchronise()
         scheme = self._schemes.get(mode) or self._schemes.setdefault(mode, Scheme(mode))
@@ -119,9 +111,6 @@ class Shadow:
         """A page fault of the processor: make the shadow allow the access, or say what else it is.
 
         Accessed and dirty bits in the guest's tables are set as its own processor would.
-
-        Raises:
-            ShadowLimit: there are too few frames.
         """
         root = self._roots[vcpu]
         access = error_code & _ACCESS
@@ -236,23 +225,33 @@ class Shadow:
         """Whether a guest frame is shadowed as a table: who writes it has to say `guest_wrote`."""
         return gfn in self.tables.by_gfn
 
-    def set_limit(self, limit: int) -> None:
-        """Change how many frames shadows may take; what they need no more is freed.
+    def resize_pool(self, size: int) -> None:
+        """Change how many frames the pool has; tables give up those that go.
 
         Raises:
-            ValueError: the limit is too low for anything. ShadowLimit: too low for the roots in use.
+            ValueError: too few are left for shadows. OutOfFrames: the machine has not so many; those that it
+                had are in the pool.
         """
-        if limit < LEAST_FRAMES:
-            raise ValueError(f"shadows need at least {LEAST_FRAMES} frames, not {limit}")
-        self.tables.shrink(limit)
+        pool = self.tables.pool
+        used_otherwise = len(pool) - pool.spare - len(self.tables)
+        _check_size(size - used_otherwise)
+        surplus = len(pool) - size - pool.spare
+        if surplus > 0:
+            self.tables.evict(surplus)
+            self._settle()
+        pool.resize(size)
+
+    def take_frame(self) -> int:
+        """A zeroed frame of the pool for what else the domain needs; it may cost tables theirs."""
+        mfn = self.tables.take_frame()
         self._settle()
+        return mfn
 
     def destroy(self) -> None:
-        """Give all frames back."""
+        """Give all frames back to the pool."""
         self._roots.clear()
         for table in tuple(self.tables):
             self.tables.remove(table)
-        self.tables.release_spare()
         self._settle()
 
     def check(self) -> None:
@@ -392,3 +391,8 @@ class Shadow:
         for gfn in self.out_of_sync:
             if gfn not in self.tables.by_gfn:
                 self.out_of_sync.forget(gfn)
+
+
+def _check_size(frames: int) -> None:
+    if frames < LEAST_FRAMES:
+        raise ValueError(f"shadows need at least {LEAST_FRAMES} frames, not {frames}")

@@ -8,10 +8,9 @@ processor's. Guest frames are machine frames.
 from typing import TYPE_CHECKING, Final
 
 from pvemu.cpu import exits, layout
-from pvemu.hypervisor.shadow.log_dirty import FRAMES_A_MIB, ShadowLogging
+from pvemu.hypervisor.shadow.log_dirty import ShadowLogging
 from pvemu.hypervisor.shadow.outcome import GuestFault
-from pvemu.hypervisor.shadow.paging import SUFFICIENT_FRAMES, Shadow
-from pvemu.hypervisor.shadow.tables import ShadowLimit
+from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.memory.frames import PGT_L1, PGT_L2, PGT_L3, PGT_SEG_DESC
 from pvemu.memory.guest_walk import PagingMode
 from pvemu.memory.page_tables import FOUR_LEVEL
@@ -39,9 +38,12 @@ def _always(_frame: int) -> bool:
 
 
 class PvShadow(ShadowLogging):
-    """The shadows of one PV domain, from the moment they are made until `release`; and its dirty log."""
+    """The shadows of one PV domain, from the moment they are made until `release`; and its dirty log.
 
-    def __init__(self, domain: "Domain", mib: int) -> None:
+    The domain has its paging pool already.
+    """
+
+    def __init__(self, domain: "Domain") -> None:
         hypervisor = domain.hypervisor
         self._domain, self._hypervisor = domain, hypervisor
         self._ram, self._frames = hypervisor.ram, hypervisor.frames
@@ -49,23 +51,16 @@ class PvShadow(ShadowLogging):
             hypervisor.ram,
             _same,
             _always,
-            allocate=hypervisor.allocate_paging_page,
-            free=hypervisor.free_paging_page,
+            pool=domain.paging_pool,
             flush_tlb=hypervisor.cpu.flush_tlb,
-            limit=self._limit(mib),
             protects=False,
         )
         super().__init__(shadow)
         #: What each table held when the log was last looked at: they are written by the hypervisor.
         self._tables: dict[int, bytes] = {}
         hypervisor.unload(domain)
-        try:
-            for vcpu in domain.vcpus:
-                vcpu.shadow_root = self.shadow.set_root(_MODE, vcpu.monitor << PAGE_SHIFT, vcpu.id)
-        except ShadowLimit:
-            self._leave()
-            raise
         for vcpu in domain.vcpus:
+            vcpu.shadow_root = self.shadow.set_root(_MODE, vcpu.monitor << PAGE_SHIFT, vcpu.id)
             _load_saved_root(vcpu)
         self._own_exits = domain.exits
         domain.exits = domain.exits[:]
@@ -79,20 +74,10 @@ class PvShadow(ShadowLogging):
             other for other in self._hypervisor.pv_shadows if other is not self
         )
         self._domain.exits = self._own_exits
-        self._leave()
-
-    def _leave(self) -> None:
         for vcpu in self._domain.vcpus:
             vcpu.shadow_root = None
             _load_saved_root(vcpu)
         self.shadow.destroy()
-
-    def set_allocation(self, mib: int) -> None:
-        """Change how much memory shadows may take; a little they have in any case. Raises ShadowLimit."""
-        self.shadow.set_limit(self._limit(mib))
-
-    def _limit(self, mib: int) -> int:
-        return max(mib * FRAMES_A_MIB, SUFFICIENT_FRAMES + len(self._domain.vcpus))
 
     # --- what happens -------------------------------------------------------------------------------
 
@@ -100,11 +85,7 @@ class PvShadow(ShadowLogging):
         hypervisor = self._hypervisor
         vcpu, cpu = hypervisor.current, hypervisor.cpu
         u32 = cpu.window.u32
-        try:
-            outcome = self.shadow.page_fault(cpu.fault_address, u32[_ERROR_CODE], vcpu.id)
-        except ShadowLimit as limit:
-            self._domain.crash(f"shadow paging: {limit}")
-            return
+        outcome = self.shadow.page_fault(cpu.fault_address, u32[_ERROR_CODE], vcpu.id)
         if isinstance(outcome, GuestFault):
             u32[_ERROR_CODE] = outcome.error_code
             self._own_exits[_PAGE_FAULT]()

@@ -1,11 +1,11 @@
 """The shadow tables that exist: found by what they are shadows of, linked, emptied, evicted for others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
+from pvemu.hypervisor.paging_pool import PagingPool
 from pvemu.hypervisor.shadow.kinds import Key
 from pvemu.hypervisor.shadow.reverse_map import ReverseMap
-from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.page_tables import ACCESSED, NO_EXECUTE, PRESENT, USER, WRITABLE
 from pvemu.memory.ram import PAGE_SHIFT, Ram
 
@@ -17,10 +17,6 @@ FRAME_BITS: Final = (1 << 39) - (1 << PAGE_SHIFT)
 _SLOT_BITS: Final = 9
 #: When frames run out, one in so many tables goes, so that the search for them pays.
 _EVICTED_AT_ONCE: Final = 16
-
-
-class ShadowLimit(Exception):
-    """There is no frame for a shadow table, and none that could be evicted."""
 
 
 class ShadowTable:
@@ -56,7 +52,7 @@ class ShadowTables:
     """All shadow tables of one domain.
 
     Attributes:
-        limit: how many there may be, each one frame.
+        pool: where their frames come from, one for each.
         machine_base: physical address at which the processor finds machine memory; set before the first
             table.
         by_gfn: the tables that follow a guest table, by its frame.
@@ -64,12 +60,9 @@ class ShadowTables:
         now: the number of the present use, for `last_use`.
     """
 
-    def __init__(
-        self, ram: Ram, allocate: Callable[[], int], free: Callable[[int], None], limit: int
-    ) -> None:
+    def __init__(self, ram: Ram, pool: PagingPool) -> None:
         self._ram = ram
-        self._allocate, self._free = allocate, free
-        self.limit = limit
+        self.pool = pool
         self.machine_base = 0
         self._by_key: dict[Key, ShadowTable] = {}
         self._by_mfn: dict[int, ShadowTable] = {}
@@ -77,7 +70,6 @@ class ShadowTables:
         self.mappings = ReverseMap()
         self.weakened = False
         self.now = 0
-        self._spare: list[int] = []
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -101,12 +93,8 @@ class ShadowTables:
     # --- coming and going ------------------------------------------------------------------------
 
     def add(self, key: Key, frozen: bool) -> ShadowTable:
-        """Make an empty table, which may cost others theirs: never a root in use, nor one used just now.
-
-        Raises:
-            ShadowLimit: there is no frame, and none to be had.
-        """
-        mfn = self._take_frame()
+        """Make an empty table, which may cost others theirs: never a root in use, nor one used just now."""
+        mfn = self.take_frame()
         table = ShadowTable(key, mfn, frozen)
         table.last_use = self.now
         self._by_key[key] = self._by_mfn[mfn] = table
@@ -125,7 +113,7 @@ class ShadowTables:
             siblings.remove(table)
             if not siblings:
                 del self.by_gfn[table.key.gfn]
-        self._spare.append(table.mfn)
+        self.pool.put_back(table.mfn)
         self.weakened = True
 
     def empty(self, table: ShadowTable) -> None:
@@ -138,32 +126,14 @@ class ShadowTables:
             elif entry:
                 self.link(place, None)
 
-    def shrink(self, limit: int) -> None:
-        """Keep at most `limit` tables from now on, and give the other frames back."""
-        self.limit = limit
-        if len(self) > limit:
-            self._evict(len(self) - limit)
-        self.release_spare()
+    def take_frame(self) -> int:
+        """A zeroed frame of the pool, which may cost tables theirs: those that were not used for longest."""
+        if not self.pool.spare:
+            self.evict(max(1, len(self.pool) // _EVICTED_AT_ONCE))
+        return self.pool.take()
 
-    def release_spare(self) -> None:
-        """Give the frames back that no table uses."""
-        while self._spare:
-            self._free(self._spare.pop())
-
-    def _take_frame(self) -> int:
-        if len(self) >= self.limit:
-            self._evict(max(1, self.limit // _EVICTED_AT_ONCE))
-        if not self._spare:
-            try:
-                return self._allocate()
-            except OutOfFrames:
-                self._evict(1)
-        mfn = self._spare.pop()
-        self._ram.clear(mfn)
-        return mfn
-
-    def _evict(self, number: int) -> None:
-        """Remove some tables: first those that nothing leads to, then others; long unused ones first."""
+    def evict(self, number: int) -> None:
+        """Remove so many tables: first those that nothing leads to, then others; long unused ones first."""
         for only_without_parents in (True, False):
             candidates = [
                 table for table in self if not table.users and not (only_without_parents and table.parents)
@@ -173,8 +143,6 @@ class ShadowTables:
             for table in victims:
                 self.remove(table)
             number -= len(victims)
-        if not self._spare:
-            raise ShadowLimit
 
     # --- entries ---------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from pvemu.cpu.segments import Descriptor
 from pvemu.hypervisor.address_space import LDT_L1_INDEX, map_descriptor_page
 from pvemu.hypervisor.pv.descriptor_check import fixed_descriptor
 from pvemu.memory.guest_walk import GuestPageFault
-from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -87,11 +86,7 @@ class DescriptorPages:
         gfn = self._gfn_at(vcpu, index)
         if gfn is None or place in self._copies or not self._is_own(gfn):
             return False
-        try:
-            mfn = self._hypervisor.allocate_paging_page()
-        except OutOfFrames:
-            self._domain.crash("no memory for a copy of its descriptor tables")
-            return True
+        mfn = self._domain.translation.shadow.take_frame()
         self._copy(gfn, mfn)
         self._copies[place] = _Copy(gfn, mfn)
         others = self._by_gfn.get(gfn)
@@ -133,7 +128,7 @@ class DescriptorPages:
     def release(self) -> None:
         """Give all copies back; no vCPU will run any more."""
         for copy in self._copies.values():
-            self._hypervisor.free_paging_page(copy.mfn)
+            self._domain.paging_pool.put_back(copy.mfn)
         self._copies.clear()
         self._by_gfn.clear()
 
@@ -183,6 +178,6 @@ class DescriptorPages:
                 writable.append(copy.gfn)
         self._hypervisor.flush_tlb()
         for mfn in free:
-            self._hypervisor.free_paging_page(mfn)
+            self._domain.paging_pool.put_back(mfn)
         for gfn in writable:
             self._domain.translation.rights_changed(gfn)

@@ -12,11 +12,9 @@ from pvemu.cpu import layout
 from pvemu.cpu.decode import LONGEST
 from pvemu.hypervisor.address_space import set_guest_root
 from pvemu.hypervisor.emulate import Emulator, InstructionFault, Unemulated
-from pvemu.hypervisor.hvm.shadow_paging import shadow_frames
 from pvemu.hypervisor.pv.inject import inject_exception, inject_page_fault, inject_single_step
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault
 from pvemu.hypervisor.shadow.paging import Shadow
-from pvemu.hypervisor.shadow.tables import ShadowLimit
 from pvemu.hypervisor.translated.descriptors import DescriptorPages
 from pvemu.hypervisor.translated.memory import InstructionMemory, LinearMemory, TranslatedMemory
 from pvemu.memory.guest_walk import GuestPageFault
@@ -32,7 +30,6 @@ _EINVAL: Final = -int(Errno.EINVAL)
 _ACCESS: Final = FAULT_WRITE | FAULT_USER | FAULT_FETCH
 _HFLAGS: Final = layout.HFLAGS // 4
 _LOW: Final = 0xFFFFFFFF
-_NO_FRAME: Final = "shadow paging: no frame is left for a table, and none could be evicted"
 
 
 def make_translated(domain: "Domain") -> None:
@@ -63,10 +60,8 @@ class TranslatedPaging:
             hypervisor.ram,
             domain.p2m.get,
             self.is_writable,
-            allocate=hypervisor.allocate_paging_page,
-            free=hypervisor.free_paging_page,
+            pool=domain.paging_pool,
             flush_tlb=hypervisor.cpu.flush_tlb,
-            limit=shadow_frames(len(domain.vcpus), domain.max_pages),
         )
         domain.p2m.watchers.append(self._p2m_changed)
 
@@ -100,11 +95,7 @@ class TranslatedPaging:
         vcpu.cr3 = 0
 
     def _load_root(self, vcpu: "Vcpu", gfn: int) -> None:
-        try:
-            root = self.shadow.set_root(self.memory.mode, gfn << PAGE_SHIFT, vcpu.id)
-        except ShadowLimit:
-            self._domain.crash(_NO_FRAME)
-            return
+        root = self.shadow.set_root(self.memory.mode, gfn << PAGE_SHIFT, vcpu.id)
         set_guest_root(self._hypervisor, vcpu, root)
         vcpu.cr3 = gfn
         self._hypervisor.flush_tlb()
@@ -163,11 +154,7 @@ class TranslatedPaging:
 
     def page_fault(self, vcpu: "Vcpu", address: int, error_code: int) -> None:
         """Make the shadow allow the access, carry out the instruction, or give the guest its page fault."""
-        try:
-            outcome = self.shadow.page_fault(address, error_code, vcpu.id)
-        except ShadowLimit:
-            self._domain.crash(_NO_FRAME)
-            return
+        outcome = self.shadow.page_fault(address, error_code, vcpu.id)
         if isinstance(outcome, Fixed):
             return
         if isinstance(outcome, GuestFault):

@@ -24,6 +24,8 @@ DIFFERS: Final = 1
 #: MiB of a guest and of domain 0, unless said otherwise.
 _MEMORY: Final = {False: 128, True: 256}
 _MACHINE_MEMORY: Final = 24
+#: Seconds that a guest may take there: a day.
+_LONGEST: Final = 86_400
 #: Lines of a guest's text that are shown before the first that differs.
 _BEFORE: Final = 3
 _PROGRAM: Final = "program of "
@@ -65,11 +67,13 @@ def contest(command: str | None, timeout: float, memory: int | None, *, privileg
             "say with --reference-command (or PVEMU_REFERENCE_COMMAND) what runs a guest on real Xen: "
             "a command that takes the guest's ELF file as last argument and prints its console"
         )
-    if timeout <= 0:
-        raise PvemuError("--timeout is in seconds, more than 0")
-    return Contest(
-        Ourselves(memory or _MEMORY[privileged], privileged=privileged), ByCommand(command, timeout)
-    )
+    if not 0 < timeout <= _LONGEST:
+        raise PvemuError(f"--timeout is in seconds, more than 0 and up to {_LONGEST}")
+    if memory is None:
+        memory = _MEMORY[privileged]
+    if memory < 1:
+        raise PvemuError(f"a guest can't have {memory} MiB of memory: give --memory at least 1")
+    return Contest(Ourselves(memory, privileged=privileged), ByCommand(command, timeout))
 
 
 def families_of(names: str, *, privileged: bool) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ does anew. The worker runs its cases in a process of its own, as a job on this m
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pvemu.testing.fuzzing.shard import Report, Task
 
 #: Seconds to reach the scheduler, and to wait for its first worker.
 PATIENCE: Final = 15.0
+_ADDRESS: Final = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:[0-9]+")
 #: How many workers may be lost with one task on them.
 _MOST_LOSSES: Final = 10
 _LOOK: Final = 0.2
@@ -50,7 +52,8 @@ class ClusterJobs:
         extras: Python files that each job runs first; workers find them under the same names.
 
     Raises:
-        PvemuError: dask is not installed, the scheduler can't be reached, or has no workers.
+        PvemuError: dask is not installed, the address is none, or the scheduler can't be reached, or has no
+            workers.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class ClusterJobs:
                 f"a cluster needs the package distributed ({error}): pip install 'pvemu[cluster]'"
             ) from error
         self._extras = tuple(extras)
+        if _ADDRESS.fullmatch(address) is None:
+            raise PvemuError(f"{address!r} is no address of a scheduler: give one like tcp://127.0.0.1:8786")
         try:
             self._client: Any = distributed.Client(address, timeout=patience, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:

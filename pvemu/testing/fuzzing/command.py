@@ -8,8 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from rich.console import Console
-
 from pvemu.abi.errors import PvemuError
 from pvemu.testing.fuzzing.campaign import Campaign, Plan, Progress
 from pvemu.testing.fuzzing.cluster import ClusterJobs
@@ -22,6 +20,7 @@ from pvemu.testing.fuzzing.theatre import Setting, fitting, theatre_for
 from pvemu.testing.grammar import FAMILIES, named_families
 from pvemu.testing.program import Program
 from pvemu.testing.program_text import write_program
+from pvemu.toolstack.screen import Screen
 
 MOST_DOMAINS: Final = 4
 MOST_JOBS: Final = 256
@@ -64,8 +63,10 @@ def setting_of(domains: int, *, privileged: bool, guests: bool) -> Setting:
 
 def run(plan: Plan, places: Places, *, scheduler: str | None = None, extras: tuple[str, ...] = ()) -> int:
     """Run a campaign; 0 when nothing was found, or 1. Raises PvemuError."""
-    console = Console()
+    console = Screen()
     corpus, findings = Corpus(places.corpus), Findings(places.findings, plan.setting)
+    if places.findings.exists() and not places.findings.is_dir():
+        raise PvemuError(f"{places.findings} is no directory: say with --findings where they are to be kept")
     for other in places.merge:
         if not other.is_dir():
             raise PvemuError(f"there is no corpus {other} to be merged")
@@ -101,7 +102,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _summarise(console: Console, plan: Plan, progress: Progress, findings: Findings, corpus: Corpus) -> None:
+def _summarise(console: Screen, plan: Plan, progress: Progress, findings: Findings, corpus: Corpus) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 

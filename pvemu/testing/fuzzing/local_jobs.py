@@ -177,7 +177,7 @@ class LocalJobs:
         work.deaths += 1
         if work.case is None:
             raise PvemuError(
-                f"a job ended before its first case ({failure.error}): {words.strip()[-400:] or 'no word'}"
+                f"a job ended before its first case ({failure.error}): {_last_line(words) or 'no word'}"
             )
         program = read_program(work.case)
         if failure.kind == "died" and failure.key not in {*work.rest.failures, *work.report.repeated}:
@@ -193,6 +193,12 @@ class LocalJobs:
     def _dies(self, work: _Work, program: Program, failure: Failure) -> bool:
         other = how_it_ends(work.task.setting, program, self._extras, self._stuck)
         return other is not None and (other.kind, other.error) == (failure.kind, failure.error)
+
+
+def _last_line(words: str) -> str:
+    """What a process said last: of a Python program that fails, what went wrong."""
+    lines = [line for line in words.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
 
 
 def _death(process: Process) -> Failure:

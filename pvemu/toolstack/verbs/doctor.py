@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from pvemu.cpu.facts import examine_facts
 from pvemu.cpu.processor import ClockKind, Processor
 from pvemu.cpu.state_window import WindowKind
 from pvemu.memory.ram import Ram
+from pvemu.toolstack.screen import Screen
 
 _SMALLEST_RAM = 1 << 20
 _WINDOWS: tuple[WindowKind, ...] = ("live", "context")
@@ -100,7 +100,7 @@ def _refusal(window: WindowKind, clock: ClockKind) -> str | None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     table = Table("fact", "", "seen")
     for check in diagnosis.checks:
         verdict = Text("holds", "green") if check.holds else Text("FAILS", "bold red")

@@ -4,11 +4,11 @@ import json
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from pvemu.abi.hypercalls import HYPERCALLS, Hypercall
 from pvemu.hypervisor.families import supported
+from pvemu.toolstack.screen import Screen
 
 
 def hypercalls(*, as_object: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:
@@ -28,7 +28,7 @@ def hypercalls(*, as_object: Annotated[bool, Parameter(name="--json", negative=(
     for row in HYPERCALLS:
         arguments = ", ".join(argument.name + "?" * argument.optional for argument in row.arguments)
         table.add_row(str(row.number), row.name, arguments, "yes" if row.name in have else "no")
-    Console().print(table)
+    Screen().print(table)
     return 0
 
 

@@ -4,13 +4,12 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter, Token
-from rich.console import Console
 
 from pvemu.abi.errors import PvemuError
 from pvemu.cpu.processor import ClockKind
@@ -22,13 +21,16 @@ from pvemu.toolstack.guest_kind import GuestKind, Paging
 from pvemu.toolstack.guest_plans import Options, read_plans
 from pvemu.toolstack.interruption import interruptible
 from pvemu.toolstack.machine import Machine
+from pvemu.toolstack.output_files import check_outputs
 from pvemu.toolstack.outputs import Labelled, PseudoTerminal, show
 from pvemu.toolstack.run_report import EXIT_STATUS, CrashWatch, as_json, ending
+from pvemu.toolstack.screen import Screen
 from pvemu.toolstack.terminal import Left, is_interactive, keyboard
 
 _DOM0_MEMORY: Final = 256
 #: As of a program that ^C has ended.
 _LEFT: Final = 130
+_MOST_KEYS: Final = 16 << 20
 
 
 def _whole_number(_type: type, tokens: Sequence[Token]) -> int:
@@ -138,6 +140,8 @@ def run(
     for warning in plans.warnings:
         print(warning, file=sys.stderr)
     typed = _read_keys(keys)
+    disks = [Path(request.spec.path) for guest in plans.guests for request in guest.disks]
+    check_outputs({"--trace": trace, "--pcap": pcap}, [*files, *([] if keys is None else [keys]), *disks])
     kept = [bytearray() for _ in plans.guests]
     watch = CrashWatch()
     with ExitStack() as stack:
@@ -207,7 +211,7 @@ def _sinks(
 def _exit_table(stack: ExitStack, machine: Machine, *, shown: bool) -> ExitTable:
     table = ExitTable(machine)
     if shown:
-        stack.callback(lambda: table.show(Console(stderr=True, highlight=False)))
+        stack.callback(lambda: table.show(Screen(stderr=True, highlight=False)))
     return stack.enter_context(table)
 
 
@@ -215,9 +219,13 @@ def _read_keys(path: Path | None) -> bytes:
     if path is None:
         return b""
     try:
-        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            typed: bytes = file.read(_MOST_KEYS + 1)
     except OSError as error:
         raise PvemuError(f"{path} can't be read ({error.strerror}): give --input a file, or -") from error
+    if len(typed) > _MOST_KEYS:
+        raise PvemuError(f"{path} is larger than {_MOST_KEYS >> 20} MiB: nobody types so much")
+    return typed
 
 
 def _log_to_stderr(watch: CrashWatch) -> Callable[[str], None]:

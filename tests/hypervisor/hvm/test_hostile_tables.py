@@ -31,7 +31,7 @@ from page_table_model import CODE_OFFSET
 from test_three_pagings import WORK
 
 from pvemu.cpu import exits
-from pvemu.hypervisor.shadow.paging import LEAST_FRAMES, SUFFICIENT_FRAMES
+from pvemu.hypervisor.shadow.paging import LEAST_FRAMES
 from pvemu.memory.page_tables import ACCESSED, DIRTY, FOUR_LEVEL, PAE, PRESENT, TWO_LEVEL
 from pvemu.memory.ram import PAGE_SHIFT
 from pvemu.toolstack.guest_kind import Paging
@@ -417,6 +417,10 @@ def test_a_task_switch_loads_the_guests_cr3_and_no_other(
 
 # --- little memory for shadows -------------------------------------------------------------------
 
+#: Frames with which tables have to go all the time.
+_FEW: Final = 49
+#: Frames that something else has.
+_MACHINE_MAP: Final = 2
 _SHADOWED: Final = [variant for variant in HVM if variant.paging is Paging.SHADOW]
 
 
@@ -425,22 +429,22 @@ def test_shadows_that_come_and_go_change_nothing(variant: Variant, machine_optio
     for work in WORK:
         with Run(variant, **machine_options) as run:
             assert run.shadow is not None
-            run.shadow.set_limit(SUFFICIENT_FRAMES)
+            run.shadow.resize_pool(_FEW)
             kernel = Kernel(run)
             work(kernel)
             kernel.finish()
 
 
-@pytest.mark.parametrize("limit", [LEAST_FRAMES, LEAST_FRAMES + 2, 10, 16])
+@pytest.mark.parametrize("frames", [LEAST_FRAMES, LEAST_FRAMES + 2, 10, 16])
 @pytest.mark.parametrize("variant", _SHADOWED, ids=lambda variant: variant.name)
 def test_too_little_memory_for_shadows_is_a_defined_end(
-    variant: Variant, limit: int, machine_options: Options
+    variant: Variant, frames: int, machine_options: Options
 ) -> None:
     works: tuple[Callable[[Kernel], None], ...] = WORK[:1]
     for work in works:
         with Run(variant, **machine_options) as run:
             assert run.shadow is not None
-            run.shadow.set_limit(limit)
+            run.shadow.resize_pool(_MACHINE_MAP + frames)
             kernel = Kernel(run)
             work(kernel)
             assert run.start(kernel.program.finish(), 0.004) in ENDS

@@ -69,6 +69,8 @@ class RandomGuest:
 
     def close(self) -> None:
         self.guest.shadow.destroy()
+        assert self.guest.pool.spare == len(self.guest.pool)
+        self.guest.pool.release()
         assert len(set(self.guest.free_frames)) == len(self.guest.free_frames) == self.guest.shadow_frames
 
     def _fill(self, random: Random, mode: PagingMode, tree: bool) -> None:
@@ -259,9 +261,9 @@ class RandomGuest:
         """A store to a frame can't be emulated."""
         self.guest.shadow.unsync(random.choice(GUEST_FRAMES))
 
-    def set_limit(self, random: Random) -> None:
+    def resize_pool(self, random: Random) -> None:
         """Shadows get more or fewer frames."""
-        self.guest.shadow.set_limit(random.randint(_LEAST, _MOST))
+        self.guest.shadow.resize_pool(random.randint(_LEAST, _MOST))
 
     # --- the dirty log ---------------------------------------------------------------------------
 
@@ -298,7 +300,7 @@ OPERATIONS: Final = {
     RandomGuest.change_p2m: 2,
     RandomGuest.unshadow: 1,
     RandomGuest.unsync: 2,
-    RandomGuest.set_limit: 1,
+    RandomGuest.resize_pool: 1,
     RandomGuest.start_log: 1,
     RandomGuest.clean_log: 1,
     RandomGuest.stop_log: 1,

@@ -5,6 +5,7 @@ from typing import Final
 from paging_engine import RAM_SIZE, WRITTEN, PagingEngine, Seen
 
 from pvemu.cpu import layout
+from pvemu.hypervisor.paging_pool import PagingPool
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault, Mmio
 from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.memory.guest_walk import PagingMode
@@ -33,15 +34,15 @@ class ShadowEngine(PagingEngine):
         self.guest_mode = PagingMode(None)
         self._view = memoryview(self.memory)
         self.ram = _LaboratoryRam(self._view)
-        self._free = list(range(GUEST_END, RAM_SIZE >> PAGE_SHIFT))
+        free = list(range(GUEST_END, RAM_SIZE >> PAGE_SHIFT))
+        pool = PagingPool(self.ram, free.pop, free.append)
+        pool.resize(32)
         self.shadow = Shadow(
             self.ram,
             lambda gfn: gfn if gfn < GUEST_END else None,
             lambda gfn: gfn < GUEST_END,
-            allocate=self._allocate,
-            free=self._free.append,
+            pool=pool,
             flush_tlb=self.engine.flush_tlb,
-            limit=32,
         )
 
     def load_root(self, mode: PagingMode, guest_cr3: int) -> None:
@@ -73,8 +74,3 @@ class ShadowEngine(PagingEngine):
         for view in (self.ram.u16, self.ram.u32, self.ram.u64, self._view):
             view.release()
         super().close()
-
-    def _allocate(self) -> int:
-        mfn = self._free.pop()
-        self.ram.clear(mfn)
-        return mfn

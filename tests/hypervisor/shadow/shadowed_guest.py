@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from reference_walk import Memory, Reached, reference_walk
 
+from pvemu.hypervisor.paging_pool import PagingPool
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, Fixed, GuestFault, Mmio
 from pvemu.hypervisor.shadow.paging import Shadow
 from pvemu.memory.guest_walk import PagingMode
@@ -18,8 +19,8 @@ from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 
 #: Guest frames that may be memory, and the machine frames for them; the frames for shadows come behind.
 GUEST_FRAMES: Final = range(0x20, 0x2C)
-_MACHINE_FRAMES: Final = range(1, 25)
-_SHADOW_FRAMES: Final = range(32, 128)
+_MACHINE_FRAMES: Final = range(1, 128)
+_SHADOW_FRAMES: Final = range(128, 320)
 _ATTEMPTS: Final = 24
 _FRAME_BITS: Final = (1 << 40) - PAGE_SIZE
 
@@ -51,14 +52,14 @@ class ShadowedGuest:
         self.free_machine_frames = list(_MACHINE_FRAMES)
         for gfn in frames:
             self.p2m.set(gfn, self.free_machine_frames.pop())
+        self.pool = PagingPool(self.ram, self._allocate, self.free_frames.append)
+        self.pool.resize(limit)
         self.shadow = Shadow(
             self.ram,
             self.p2m.get,
             self.p2m.is_writable,
-            allocate=self._allocate,
-            free=self.free_frames.append,
+            pool=self.pool,
             flush_tlb=self.flush_tlb,
-            limit=limit,
         )
         self.p2m.watchers.append(self.shadow.p2m_changed)
         self._tlb: dict[tuple[int, int], _Translation] = {}
@@ -167,6 +168,9 @@ class ShadowedGuest:
 
     def gfn_of(self, mfn: int) -> int:
         return next(gfn for gfn, machine in self.p2m if machine == mfn)
+
+    def add_frame(self, gfn: int) -> None:
+        self.p2m.set(gfn, self.free_machine_frames.pop())
 
     def write(self, gfn: int, offset: int, data: bytes) -> None:
         """Write memory in the guest's name, as the emulator does."""

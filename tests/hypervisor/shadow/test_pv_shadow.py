@@ -33,6 +33,12 @@ def _probe(name: str) -> bytes:
     return assemble_file(_PROBES / f"{name}.gk").elf
 
 
+def _shadow(domain: Domain, frames: int = 256) -> PvShadow:
+    """Put a domain on shadows, with so many frames for them."""
+    domain.paging_pool.resize(frames)
+    return PvShadow(domain)
+
+
 def _contents(machine: Booted, domain: Domain) -> dict[int, bytes]:
     """Every frame of a domain that has a pfn, but for those that the hypervisor writes by itself."""
     hypervisor = machine.hypervisor
@@ -53,11 +59,13 @@ def _check_that_only_tables_are_shadowed(machine: Booted, domain: Domain) -> Non
         assert mfn in own or (is_table and frames.type_count[mfn]), frames.describe(mfn)
 
 
-@pytest.mark.parametrize("mib", [0, 4], ids=["few frames", "many frames"])
+@pytest.mark.parametrize("frames", [50, 1024], ids=["few frames", "many frames"])
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_guest_on_shadows_prints_what_it_prints_on_real_xen(machine: Booted, name: str, mib: int) -> None:
+def test_a_guest_on_shadows_prints_what_it_prints_on_real_xen(
+    machine: Booted, name: str, frames: int
+) -> None:
     domain = machine.boot(0, _probe(name), memory=16)
-    domain.pv_shadow = PvShadow(domain, mib)
+    domain.pv_shadow = _shadow(domain, frames)
     assert machine.run(10_000) is End.ALL_DOWN
     assert machine.console.decode().splitlines() == (_GOLDEN / f"{name}.txt").read_text().splitlines()
 
@@ -65,7 +73,7 @@ def test_a_guest_on_shadows_prints_what_it_prints_on_real_xen(machine: Booted, n
 @pytest.mark.parametrize("name", _NAMES)
 def test_every_page_that_changes_is_in_the_log(machine: Booted, name: str) -> None:
     domain = machine.boot(0, _probe(name), memory=16)
-    shadow = domain.pv_shadow = PvShadow(domain, 1)
+    shadow = domain.pv_shadow = _shadow(domain)
     shadow.start()
     for _ in range(_WATCHED):
         before = _contents(machine, domain)
@@ -125,7 +133,7 @@ page:   reserve 4096, 0
 
 def test_a_guest_sees_the_error_codes_of_its_own_tables(machine: Booted) -> None:
     domain = machine.boot(0, _FAULTS)
-    domain.pv_shadow = PvShadow(domain, 1)
+    domain.pv_shadow = _shadow(domain)
     assert machine.run(10_000) is End.ALL_DOWN
     assert machine.console.decode().split() == ["3", "3", "2", "0"]
 
@@ -141,7 +149,7 @@ def test_shadows_come_and_go_while_a_guest_runs(machine: Booted) -> None:
             domain.pv_shadow = None
             assert domain.pages <= taken
         else:
-            domain.pv_shadow = PvShadow(domain, 1)
+            domain.pv_shadow = _shadow(domain)
         if machine.run(0.05) is End.ALL_DOWN:
             break
     expected = (_EXAMPLES / "expected/cow.txt").read_text().splitlines()
@@ -150,7 +158,7 @@ def test_shadows_come_and_go_while_a_guest_runs(machine: Booted) -> None:
 
 def test_two_processors_of_a_guest_have_roots_of_their_own(machine: Booted) -> None:
     domain = machine.boot(0, assemble_file(_EXAMPLES / "smp.gk").elf, vcpus=2, memory=16)
-    shadow = domain.pv_shadow = PvShadow(domain, 1)
+    shadow = domain.pv_shadow = _shadow(domain)
     shadow.start()
     assert machine.run(10_000) is End.ALL_DOWN
     assert machine.console.decode().splitlines() == (_EXAMPLES / "expected/smp.txt").read_text().splitlines()
@@ -161,7 +169,7 @@ def test_a_domain_that_is_destroyed_gives_the_frames_of_its_shadows_back(machine
     machine.domctl.adopt(0)
     free = machine.hypervisor.heap.free_frames
     domain = machine.boot(1, _probe("linear_maps"))
-    shadow = domain.pv_shadow = PvShadow(domain, 4)
+    shadow = domain.pv_shadow = _shadow(domain, 1024)
     shadow.start()
     machine.run(1)
     machine.domctl.destroy(domain)

@@ -4,10 +4,12 @@ import pytest
 from shadowed_guest import Allowed
 from small_guest import ALL, DATA, GIB, L1, L2, L3, L4, MODE, OTHER_L1, OTHER_L2, SmallGuest, page
 
+from pvemu.hypervisor.paging_pool import LEAST_FRAMES_A_VCPU
 from pvemu.hypervisor.shadow.checker import ShadowError
 from pvemu.hypervisor.shadow.dirty_log import bitmap_of
 from pvemu.hypervisor.shadow.outcome import EmulateWrite, GuestFault, Mmio
 from pvemu.memory.guest_walk import PagingMode
+from pvemu.memory.heap import OutOfFrames
 from pvemu.memory.page_tables import FAULT_FETCH, FAULT_USER, FAULT_WRITE, FOUR_LEVEL, PAE, TWO_LEVEL
 from pvemu.memory.ram import PAGE_SIZE
 
@@ -292,39 +294,68 @@ def test_with_the_fewest_frames_every_access_gets_on() -> None:
         guest.shadow.check()
 
 
-def test_with_sufficient_frames_sixteen_pages_are_there_at_once() -> None:
-    guest = _reaching_far(49)
-    addresses = [(slot << 21) + page(DATA[slot % 6]) for slot in range(8)]
-    addresses += [GIB + page(gfn) for gfn in (*DATA, L1, L2)]
-    for _ in range(len(addresses)):
-        for address in addresses:
-            guest.access(address, 0)
+def test_with_the_least_frames_of_a_vcpu_thirty_pages_far_apart_are_there_at_once() -> None:
+    guest = SmallGuest(LEAST_FRAMES_A_VCPU)
+    addresses = [slot << 39 for slot in range(1, 31)]
+    for slot in range(1, 31):
+        way = [0x100 * slot + level for level in (3, 2, 1)]
+        for gfn, above in zip(way, (L4, *way), strict=False):
+            guest.add_frame(gfn)
+            guest.put(above, slot if above == L4 else 0, gfn)
+        guest.put(way[-1], 0, DATA[slot % 6])
+    guest.load_root(MODE, L4 << 12)
+    for number in range(200):  # others before, which nobody needs any more
+        guest.access(page(DATA[0]) + number % 2 * GIB, 0)
+    for address in addresses:
+        guest.access(address, 0)
     assert sum(guest.faults(address) for address in addresses) == 0
+    guest.shadow.check()
 
 
-def test_too_low_a_limit_is_refused() -> None:
+def test_too_small_a_pool_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 4 frames"):
         SmallGuest(3)
     with pytest.raises(ValueError, match="at least 4 frames"):
-        SmallGuest().shadow.set_limit(3)
+        SmallGuest().shadow.resize_pool(3)
 
 
-def test_shadows_live_with_the_frames_there_are() -> None:
+def test_shadows_take_nothing_but_their_pool() -> None:
     guest = SmallGuest()
-    guest.free_frames[:] = guest.free_frames[:3]
+    guest.free_frames.clear()
     for number in range(40):
         guest.access(page(DATA[number % 6]) + (number % 2) * GIB, 0)
     guest.shadow.check()
 
 
-def test_a_lower_limit_gives_frames_back() -> None:
+def test_a_pool_that_shrinks_gives_frames_back() -> None:
     guest = SmallGuest()
     for address in (0, GIB):
         guest.access(address, 0)
     before = len(guest.free_frames)
-    guest.shadow.set_limit(4)
+    guest.shadow.resize_pool(4)
     assert len(guest.shadow.tables) == 4
-    assert len(guest.free_frames) > before
+    assert len(guest.free_frames) == before + 36
+    guest.shadow.check()
+
+
+def test_a_pool_that_can_only_grow_so_far_has_what_there_was() -> None:
+    guest = SmallGuest()
+    free = len(guest.free_frames)
+    with pytest.raises(OutOfFrames):
+        guest.shadow.resize_pool(1000)
+    assert len(guest.pool) == 40 + free
+
+
+def test_a_frame_for_something_else_costs_a_table_its_frame_when_there_is_no_other() -> None:
+    guest = _reaching_far(6)
+    for number in range(12):
+        guest.access(number << 21, 0)
+    taken = guest.shadow.take_frame()
+    assert taken not in {table.mfn for table in guest.shadow.tables}
+    assert not any(guest.ram.frame(taken))
+    for number in range(12):
+        guest.access(number << 21, 0)
+        guest.shadow.check()
 
 
 # --- the dirty log -----------------------------------------------------------------------------------
@@ -417,5 +448,7 @@ def test_all_frames_come_back_in_the_end() -> None:
     for address in (0, GIB, page(L1)):
         guest.access(address, FAULT_WRITE if address == page(L1) else 0)
     guest.shadow.destroy()
+    assert guest.pool.spare == len(guest.pool)
+    guest.pool.release()
     assert len(guest.free_frames) == guest.shadow_frames
     assert PAGE_SIZE == 4096

@@ -115,8 +115,9 @@ def test_a_scheduler_that_does_not_answer_is_a_clear_error_soon() -> None:
 
 
 def test_an_address_that_is_none_is_a_clear_error() -> None:
-    with pytest.raises(PvemuError, match="no scheduler answers at nonsense"):
-        ClusterJobs("nonsense://", 1, patience=0.5)
+    for address in ("nonsense://", "nonsense", "tcp://", "tcp://somewhere", ":8786", "tcp://a b:1"):
+        with pytest.raises(PvemuError, match="is no address of a scheduler"):
+            ClusterJobs(address, 1, patience=0.5)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

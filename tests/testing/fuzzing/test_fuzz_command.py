@@ -109,6 +109,8 @@ def test_a_corpus_is_made_small_and_reaches_the_same(tmp_path: Path) -> None:
         (["--merge", "nowhere"], "there is no corpus nowhere"),
         (["--extra", "nothing.py"], "there is no file nothing.py"),
         (["--corpus", "two.steps"], "is no directory"),
+        (["--findings", "two.steps"], "is no directory"),
+        (["--scheduler", "nowhere"], "'nowhere' is no address of a scheduler"),
         (["--corpus", "folder"], "0.steps is no program"),
         (["--corpus", "of_two", "--privileged"], "with --privileged there is only one"),
     ],

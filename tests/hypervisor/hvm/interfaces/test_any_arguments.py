@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import pytest
+from hoard import Hoard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from translated import PAGES, REQUESTS_GFN, Translated
@@ -27,10 +28,13 @@ _CALLS = st.tuples(
 
 @pytest.mark.parametrize("word", [4, 8])
 @settings(max_examples=80)
-@given(calls=st.lists(_CALLS, min_size=1, max_size=12))
-def test_every_hypercall_answers_with_a_number(word: int, calls: list[tuple[str, list[int], bytes]]) -> None:
+@given(calls=st.lists(_CALLS, min_size=1, max_size=12), without_memory=st.booleans())
+def test_every_hypercall_answers_with_a_number(
+    word: int, calls: list[tuple[str, list[int], bytes]], without_memory: bool
+) -> None:
     mask = (1 << 8 * word) - 1
     with Translated(word=word, vcpus=2) as machine:
+        hoard = Hoard(machine.hypervisor) if without_memory else None
         guest = machine[1]
         for name, words, request in calls:
             with suppress(GuestFault):
@@ -39,6 +43,8 @@ def test_every_hypercall_answers_with_a_number(word: int, calls: list[tuple[str,
             if guest.domain.has_shut_down:
                 break
         machine.audit()
+        if hoard is not None:
+            hoard.give_back()
         for domid in (1, 2):
             machine.destroy(domid)
         assert machine.hypervisor.heap.free_frames == machine.free_frames

@@ -23,7 +23,7 @@ PAGES: Final = 64
 REQUESTS_GFN, TABLE_GFN = 1, 2
 _INDEXES: Final = {4: ARGUMENT_INDEXES, 8: LONG_ARGUMENT_INDEXES}
 _MOST: Final = 5_000
-_OTHERS_MIB: Final = 4
+_OTHERS_MIB: Final = 8
 #: Type of a range of memory.
 RAM: Final = 1
 
