@@ -45,6 +45,7 @@ bench: $(READY)
 nightly: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "nightly or not nightly" --hypothesis-profile nightly \
 	  -o faulthandler_timeout=7200
+	@$(BIN)/python -m pytest -n $(WORKERS) --state-window context --clock count
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage
