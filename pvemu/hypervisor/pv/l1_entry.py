@@ -37,9 +37,7 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
     def mod_l1_entry(domain: "Domain", at: int, new: int, command: int, page_owner: "Domain") -> int:
         old = u64[at]
         if new & PRESENT:
-            if new & (L1_DISALLOWED_PRIVILEGED if domain.privileged else L1_DISALLOWED):
-                return EINVAL
-            if not (old ^ new) & CHANGES:
+            if not (old ^ new) & CHANGES:  # what is not allowed in it would not have been allowed before
                 u64[at] = new | old & _ACCESSED_DIRTY if command == MMU_PT_UPDATE_PRESERVE_AD else new
                 hypervisor.tlb_is_stale = True
                 return 0
@@ -54,6 +52,8 @@ def make_mod_l1_entry(hypervisor: "Hypervisor") -> ModL1Entry:
                 count[mfn] += 1
                 type_count[mfn] += 1
             else:
+                if new & (L1_DISALLOWED_PRIVILEGED if domain.privileged else L1_DISALLOWED):
+                    return EINVAL
                 result = get_page_from_l1e(new, domain, page_owner)
                 if result:
                     if result < 0:
