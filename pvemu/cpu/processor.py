@@ -62,6 +62,9 @@ _BETWEEN_INSTRUCTIONS: Final = frozenset(
     {exits.INTERRUPT_WINDOW, exits.NMI_WINDOW, exits.EXCEPTION + exits.DB}
 )
 
+#: Cycles for a block of code that was translated in vain: about what that takes here in real time.
+_IN_VAIN: Final = 100 * EXIT_COST
+
 PortIn = Callable[[int, int], int | None]
 PortOut = Callable[[int, int, int], bool]
 Trace = Callable[[int], None]
@@ -120,6 +123,8 @@ class Processor:
         self._held_exit = 0
         self.clock = self._make_clock(clock, calibration.counter_offset)
         self._interrupt_request = self._find_interrupt_request()
+        #: What the word holds while guest code runs.
+        self._awaited = 0
         self._install_hooks()
         self._make_engine_report_blocks()
         self._reset()
@@ -146,6 +151,7 @@ class Processor:
             u32[_INT] = 0
             flags.store_whole(self.window)
             self.window.store()
+            self._await(self._awaited)
             status = self.clock.run(self.engine, u64[_EIP])
             self.window.fetch()
             if self._failure is not None:
@@ -159,7 +165,7 @@ class Processor:
                 self._exit_by_stop(exits.UD)
                 continue
             if status == binding.NO_CODE:
-                self._untranslatable()
+                self._exit_by_stop(exits.UNTRANSLATABLE)
                 continue
             if status:
                 raise EngineError(f"the engine failed at 0x{u64[_EIP]:x}: {binding.describe_status(status)}")
@@ -171,7 +177,7 @@ class Processor:
     def stop(self) -> None:
         """End the run after the current exit."""
         self._running = False
-        self.engine.stop()
+        self._leave_engine()
 
     def save(self) -> bytes:
         """The state of the vCPU that is loaded."""
@@ -253,12 +259,11 @@ class Processor:
         if self._interrupt_request is None:
             self.clock.deadline = self.clock.now
         else:
-            self._interrupt_request.value |= layout.INTERRUPT_VIRQ
+            self._await(self._awaited | layout.INTERRUPT_VIRQ)
 
     def forget_interrupt_window(self) -> None:
         """No interrupt waits any longer."""
-        if self._interrupt_request is not None:
-            self._interrupt_request.value &= ~layout.INTERRUPT_VIRQ
+        self._await(self._awaited & ~layout.INTERRUPT_VIRQ)
 
     def await_nmi_window(self) -> None:
         """Have an exit NMI_WINDOW before the next instruction that an NMI may precede.
@@ -269,12 +274,11 @@ class Processor:
         if self._interrupt_request is None or self.window.u32[_HFLAGS] & layout.HF_INHIBIT_IRQ:
             self.clock.deadline = self.clock.now
         else:
-            self._interrupt_request.value |= layout.INTERRUPT_NMI
+            self._await(self._awaited | layout.INTERRUPT_NMI)
 
     def forget_nmi_window(self) -> None:
         """No NMI waits any longer."""
-        if self._interrupt_request is not None:
-            self._interrupt_request.value &= ~layout.INTERRUPT_NMI
+        self._await(self._awaited & ~layout.INTERRUPT_NMI)
 
     def leave_block(self) -> None:
         """From a port handler: let what waits for the guest be looked at after this block of code."""
@@ -341,6 +345,20 @@ class Processor:
     def _find_interrupt_request(self) -> ctypes.c_uint32 | None:
         state = self.engine.state_address
         return None if state is None else ctypes.c_uint32.from_address(state + layout.INTERRUPT_REQUEST)
+
+    def _await(self, requests: int) -> None:
+        """Have windows reported, but not to somebody who wants to leave the engine.
+
+        It looks at them before it looks whether it is to stop, so an open one would keep it for ever.
+        """
+        self._awaited = requests
+        if self._interrupt_request is not None:
+            is_leaving = not self._running or self._held_state is not None
+            self._interrupt_request.value = 0 if is_leaving else requests
+
+    def _leave_engine(self) -> None:
+        self._await(self._awaited)
+        self.engine.stop()
 
     def _install_hooks(self) -> None:
         engine = self.engine
@@ -456,7 +474,7 @@ class Processor:
         u32[_INT] = 0
         self.window.store()
         self.engine.flush_tlb()
-        self.engine.stop()
+        self._leave_engine()
 
     def _deliver_held(self) -> None:
         assert self._held_state is not None
@@ -479,6 +497,9 @@ class Processor:
             self._dispatch[exits.EXCEPTION + exits.UD]()
         else:
             u32[_HFLAGS] |= layout.HF_INHIBIT_IRQ
+            self.clock.charge(_IN_VAIN)
+        if self.clock.expired:  # no code has run, so nobody else has looked
+            self.stop()
 
     def _derive_hflags(self) -> None:
         """What the engine derives from the segment registers (QEMU: cpu_x86_load_seg_cache)."""

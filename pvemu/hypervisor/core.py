@@ -141,6 +141,7 @@ class Hypervisor:
         self.tlb_is_stale = False
         self.pv_shadows: tuple[PvShadow, ...] = ()
         self.timers = Timers()
+        self.timers.was_set = self._shorten_slice
         self.counters = [0] * (max(BY_NUMBER) + 1)
         self.console_output: Callable[[bytes], None] = lambda data: None
         self.console_input = bytearray()
@@ -326,10 +327,9 @@ class Hypervisor:
         upcall_is_due = 0 < self.ram.u16[vcpu.info16] < 0x100 and not vcpu.domain.is_hvm
         return upcall_is_due or bool(self.clock.left[0] < 0)
 
-    def shorten_slice(self) -> None:
+    def _shorten_slice(self, expiry: int) -> None:
         """Make the running vCPU stop in time for a timer that was just set."""
-        expiry = self.timers.next_expiry()
-        if expiry is not None and expiry < self.clock.deadline:
+        if expiry < self.clock.deadline:
             self.clock.deadline = expiry
 
     # --- domains and vCPUs -----------------------------------------------------------------------
@@ -416,6 +416,8 @@ class Hypervisor:
         update_time(vcpu, now if self.host_clock is None else self.host_clock())
         if vcpu.runstate_area:
             update_runstate_area(vcpu)
+        expiry = self.timers.next_expiry()
+        self.clock.deadline = min(until, end, until if expiry is None else expiry)
         self.run_periodic_timer(vcpu)
         if vcpu.domain.is_hvm:
             test_interrupts(vcpu)
@@ -423,9 +425,7 @@ class Hypervisor:
             if vcpu.nmi_pending:
                 deliver_nmi(vcpu)
             self.test_events(vcpu, resume_flag=flags.RF if vcpu.preempted else 0)
-        expiry = self.timers.next_expiry()
-        end = min(until, end, until if expiry is None else expiry)
-        self.clock.deadline = max(end, now + _LEAST_SLICE)
+        self.clock.deadline = max(self.clock.deadline, now + _LEAST_SLICE)
         vcpu.preempted = False
         if vcpu.runnable:
             vcpu.preempted = self.cpu.run()
@@ -462,7 +462,6 @@ class Hypervisor:
             vcpu.last_tick = now - (now - vcpu.last_tick) % period
             send_virq(vcpu, VIRQ_TIMER)
         vcpu.periodic_timer.set(vcpu.last_tick + period)
-        self.shorten_slice()
 
     def _deliver_notices(self) -> None:
         while self._notices:

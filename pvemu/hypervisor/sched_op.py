@@ -166,5 +166,4 @@ def set_timer_op(vcpu: Vcpu, timeout: int) -> int:
     if timeout - now >= _FARTHEST:
         timeout = now + _TENTH_OF_A_SECOND
     vcpu.singleshot_timer.set(hypervisor.cycle_of(max(timeout, now)))
-    hypervisor.shorten_slice()
     return 0

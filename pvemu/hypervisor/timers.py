@@ -37,9 +37,14 @@ def _is_stale(entry: _Entry) -> bool:
 
 
 class Timers:
-    """All timers of a machine. Those of the same cycle run in the order in which they were set."""
+    """All timers of a machine. Those of the same cycle run in the order in which they were set.
+
+    Attributes:
+        was_set: called with the cycle of each timer that is set.
+    """
 
     def __init__(self) -> None:
+        self.was_set: Callable[[int], None] = lambda cycle: None
         self._queue: list[_Entry] = []
         self._order = count()
         self._room = _LEAST_ROOM
@@ -51,6 +56,7 @@ class Timers:
             self._drop_stale()
         timer.order = next(self._order)
         heapq.heappush(self._queue, (timer.expires, timer.order, timer))
+        self.was_set(timer.expires)
 
     def _drop_stale(self) -> None:
         """Forget what was set again or cancelled, so that the queue stays in proportion to the timers."""

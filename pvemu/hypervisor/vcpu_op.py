@@ -159,7 +159,6 @@ def _set_singleshot_timer(vcpu: Vcpu, caller: Vcpu, argument: int) -> int:
         send_virq(vcpu, VIRQ_TIMER)
         return 0
     vcpu.singleshot_timer.set(hypervisor.cycle_of(hypervisor.system_time() if timeout & _SIGN else timeout))
-    hypervisor.shorten_slice()
     return 0
 
 

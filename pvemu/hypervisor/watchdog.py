@@ -53,7 +53,6 @@ class Watchdogs:
     def _start(self, timer: Timer, timeout: int) -> None:
         hypervisor = self._domain.hypervisor
         timer.set(hypervisor.cycle_of(hypervisor.system_time() + timeout * _SECOND))
-        hypervisor.shorten_slice()
 
     def _expired(self) -> None:
         domain = self._domain

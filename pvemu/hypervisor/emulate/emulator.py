@@ -94,10 +94,15 @@ class _ModeOperations:
 
 
 class Emulator:
-    """Carries out single instructions of the vCPU that is loaded, in whatever mode it is."""
+    """Carries out single instructions of the vCPU that is loaded, in whatever mode it is.
+
+    Attributes:
+        iterations: how many of a string instruction the last step has begun; 1 for others.
+    """
 
     def __init__(self, window: StateWindow) -> None:
         self._window = window
+        self.iterations = 1
         self._modes: dict[int, _ModeOperations] = {}
 
     def instruction_address(self) -> int:
@@ -123,14 +128,14 @@ class Emulator:
             Exception: whatever the memory raises.
         """
         u32, u64 = self._window.u32, self._window.u64
-        rest = u64[_EFLAGS]
+        rest, self.iterations = u64[_EFLAGS], 1
         run_mode = u32[_HFLAGS] & _OF_MODE | rest & flags.VM
         operations = self._modes.get(run_mode)
         if operations is None:
             operations = self._modes[run_mode] = _ModeOperations(self._window, _mode(run_mode))
         operation = operations(code)
         steps = bool(rest & flags.TF)
-        for _ in range(1 if steps else MOST_ITERATIONS):
+        for self.iterations in range(1, 2 if steps else MOST_ITERATIONS + 1):
             if not operation.run(memory):
                 width = _ALL if run_mode & layout.HF_CS64 else _LOW
                 u64[_EIP] = u64[_EIP] + operation.length & width

@@ -13,6 +13,9 @@ from pvemu.hypervisor.timers import Timer, Timers
 #: One cycle of the bus that the timer counts, in ns: the bus of Xen's guests runs at 100 MHz.
 BUS_CYCLE: Final = 10
 _DIVISOR_MASK: Final = 0xB
+#: Nanoseconds between two interrupts of a periodic timer at least, as in Xen (create_periodic_time), however
+#: fast it counts: one that nobody hears would let time pass in steps of ten.
+LEAST_PERIOD: Final = 100_000
 
 
 class TimerMode(IntEnum):
@@ -125,9 +128,12 @@ class ApicTimer:
         if self._began is None or not period or self._mode not in _COUNTING:
             return None
         passed = self._now() - self._began
-        if self._mode == TimerMode.PERIODIC:
-            return self._began + (passed // period + 1) * period
-        return self._began + period if passed < period else None
+        if passed < period:
+            return self._began + period
+        if self._mode != TimerMode.PERIODIC:
+            return None
+        between = max(period, LEAST_PERIOD)
+        return self._began + period + ((passed - period) // between + 1) * between
 
     def _arm(self) -> None:
         """Set the clock's timer. Masked, a round ends without anybody noticing; a time stays waited for."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from pvemu.cpu import exits, layout
+from pvemu.cpu.clock import EXIT_COST
 from pvemu.hypervisor.emulate import Emulator, Memory, NoInstruction, Unemulated
 from pvemu.hypervisor.hvm.event import REFUSALS, Event, event_of
 from pvemu.hypervisor.hvm.event_delivery import deliver
@@ -93,7 +94,10 @@ class InstructionEmulation:
         user = window.u32[_HFLAGS] & layout.HF_CPL == layout.HF_CPL
         try:
             code = fetch_code(vcpu)
-            steps = self._emulator.step(InstructionMemory(vcpu.hvm.linear_memory, user=user), code)
+            try:
+                steps = self._emulator.step(InstructionMemory(vcpu.hvm.linear_memory, user=user), code)
+            finally:  # each element of a string is what an exit of its own would be
+                vcpu.domain.hypervisor.charge((self._emulator.iterations - 1) * EXIT_COST)
         except REFUSALS as refusal:
             deliver(vcpu, event_of(refusal))
         else:

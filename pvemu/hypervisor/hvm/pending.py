@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 def events_need_delivery(vcpu: "Vcpu") -> bool:
     """Whether an interrupt would be delivered at once, so that the vCPU has no reason to sleep."""
-    domain = vcpu.domain
     if vcpu.nmi_pending:
         return can_inject_nmi(vcpu)
-    due = domain.hvm.upcalls.due_vector(vcpu) is not None
-    return (due or domain.hvm.platform.pending_vector(vcpu.id)) and can_inject_interrupt(vcpu)
+    return _interrupt_is_due(vcpu) and can_inject_interrupt(vcpu)
 
 
 def test_interrupts(vcpu: "Vcpu") -> None:
@@ -37,21 +35,21 @@ def test_interrupts(vcpu: "Vcpu") -> None:
         inject_nmi(vcpu)
     elif vcpu.nmi_pending:
         hypervisor.cpu.await_nmi_window()
-    platform, upcalls = domain.hvm.platform, domain.hvm.upcalls
-    while (upcall := upcalls.due_vector(vcpu)) is not None or platform.pending_vector(vcpu.id):
-        if domain.has_shut_down:
-            return
-        if not can_inject_interrupt(vcpu):
-            hypervisor.cpu.await_interrupt_window()
-            return
+    if _interrupt_is_due(vcpu) and can_inject_interrupt(vcpu) and not domain.has_shut_down:
         if vcpu.blocked:
             hypervisor.wake(vcpu)
-        vector = platform.acknowledge(vcpu.id) if upcall is None else upcall
+        upcall = domain.hvm.upcalls.due_vector(vcpu)
+        vector = domain.hvm.platform.acknowledge(vcpu.id) if upcall is None else upcall
         if vector is not None:
             inject_interrupt(vcpu, vector)
-        if upcall is not None:
-            # The flag is the guest's to clear: one that lets interrupts in before gets the next at once.
-            hypervisor.cpu.await_interrupt_window()
-            return
-    hvm.attention = vcpu.nmi_pending or upcalls.line_is_high
+    if _interrupt_is_due(vcpu):
+        # One at a time: a handler that lets interrupts in can't stand for ever before its first instruction.
+        hypervisor.cpu.await_interrupt_window()
+        return
+    hvm.attention = vcpu.nmi_pending or domain.hvm.upcalls.line_is_high
     hypervisor.cpu.forget_interrupt_window()
+
+
+def _interrupt_is_due(vcpu: "Vcpu") -> bool:
+    hvm = vcpu.domain.hvm
+    return hvm.upcalls.due_vector(vcpu) is not None or hvm.platform.pending_vector(vcpu.id)

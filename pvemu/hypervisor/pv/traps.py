@@ -103,12 +103,16 @@ class PvTraps:
 
     def _returning(self, handle: _Handle) -> _Exit:
         hypervisor, u16 = self._hypervisor, self._hypervisor.ram.u16
+        cycles_left = hypervisor.clock.left
 
         def on_exit() -> None:
             vcpu = hypervisor.current
             handle(vcpu)
             if 0 < u16[vcpu.info16] < 0x100:
                 hypervisor.test_events(vcpu)
+            # A handler where there is no code is a fault again, and none runs at which the clock would look.
+            if cycles_left[0] < 0:
+                hypervisor.reschedule()
 
         return on_exit
 

@@ -244,12 +244,13 @@ def test_the_timer_counts_down_at_its_speed(
 
 
 def test_once_means_once_and_periodic_goes_on() -> None:
-    for mode, expected in ((0, [1000 * CYCLE]), (PERIODIC, [1000 * CYCLE, 2000 * CYCLE, 3000 * CYCLE])):
+    rounds = [20_000 * CYCLE, 40_000 * CYCLE, 60_000 * CYCLE]
+    for mode, expected in ((0, rounds[:1]), (PERIODIC, rounds)):
         lapics = Lapics()
         clock = lapics.bench.clock
         lapics[DIVIDE] = DIVIDE_BY_1
         lapics[LVT_TIMER] = 0x40 | mode
-        lapics[INITIAL] = 1000
+        lapics[INITIAL] = 20_000
         ends = []
         while (expiry := clock.timers.next_expiry()) is not None and len(ends) < 3:
             clock.pass_(expiry - clock.now)
@@ -264,11 +265,27 @@ def test_a_masked_end_is_lost_and_unmasking_takes_up_the_next_one() -> None:
     clock = lapics.bench.clock
     lapics[DIVIDE] = DIVIDE_BY_1
     lapics[LVT_TIMER] = 0x40 | PERIODIC | MASKED
-    lapics[INITIAL] = 1000
-    clock.pass_(2500 * CYCLE)
+    lapics[INITIAL] = 20_000
+    clock.pass_(50_000 * CYCLE)
     lapics[LVT_TIMER] = 0x40 | PERIODIC
     assert lapics.vectors(IRR) == set()
-    assert clock.timers.next_expiry() == 3000 * CYCLE
+    assert clock.timers.next_expiry() == 60_000 * CYCLE
+
+
+@pytest.mark.parametrize("count", [1, 2, 999, 9_999])
+def test_a_fast_periodic_timer_interrupts_once_in_a_tenth_of_a_millisecond(count: int) -> None:
+    # Xen: create_periodic_time, for all but the first end.
+    lapics = Lapics()
+    clock = lapics.bench.clock
+    lapics[DIVIDE] = DIVIDE_BY_1
+    lapics[LVT_TIMER] = 0x40 | PERIODIC
+    lapics[INITIAL] = count
+    ends = []
+    while (expiry := clock.timers.next_expiry()) is not None and len(ends) < 3:
+        clock.pass_(expiry - clock.now)
+        ends.append(clock.now)
+    first = count * CYCLE
+    assert ends == [first, first + MILLISECOND // 10, first + MILLISECOND // 5]
 
 
 def test_a_change_of_speed_or_mode_goes_on_from_the_count_and_a_round_that_is_over_stays_over() -> None:
