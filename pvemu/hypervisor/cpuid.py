@@ -24,6 +24,8 @@ _NONE: Final[Leaf] = (0, 0, 0, 0)
 _RDTSCP_AVAILABLE: Final = 4
 _PHYSICAL_CLOCK: Final = 2  #: subleaf of the leaf about time
 _MSR_INDEX_OF_HYPERCALL_PAGE: Final = 0x40000000
+#: Of the processor, in the MSR PATCH_LEVEL, which Xen shows to all guests.
+MICROCODE_REVISION: Final = 0x0100_0065
 
 
 def bits(*numbers: int) -> int:

@@ -20,6 +20,11 @@ class _Rule(NamedTuple):
 
 _KIND_RULES = (
     _Rule(
+        lambda kernel, privileged: kernel.bits == 64 and kernel.phys32_entry is not None,
+        "64-bit PV guests are not supported yet",
+        "this kernel has a PVH entry, too: start it with --type pvh (xl.cfg: type)",
+    ),
+    _Rule(
         lambda kernel, privileged: kernel.bits == 64,
         "64-bit PV guests are not supported yet",
         "use a 32-bit PAE kernel",

@@ -13,6 +13,13 @@ _NAMESPACE = UUID("6f1c8a1e-6b8e-5d4c-9a53-7076656d7521")
 _KIB_PER_MIB = 1024
 _CONSOLE_LIMIT = 1 << 20
 
+#: What the guest writes itself: answers to requests, what it can do, and what is nobody else's business.
+_ITS_OWN = (
+    *(f"control/{name}" for name in ("shutdown", "feature-poweroff", "feature-reboot", "feature-suspend")),
+    *("control/sysrq", "device/suspend/event-channel", "data", "drivers", "feature", "attr", "error"),
+)
+_SLEEP_STATES = ("control/feature-s3", "control/feature-s4")
+
 
 def uuid_of(config: GuestConfig) -> UUID:
     """The guest's UUID, the same in every run."""
@@ -28,7 +35,7 @@ def write_guest_keys(
         terminal: the device where the guest's console can be reached, or nothing.
     """
     home, vm = f"/local/domain/{domid}", f"/vm/{uuid_of(config)}"
-    its_own, to_read, for_both = [f"n{domid}"], ["n0", f"r{domid}"], ["n0", f"b{domid}"]
+    its_own, to_read = [f"n{domid}"], ["n0", f"r{domid}"]
     with store.transaction() as keys:
         for directory, permissions in ((home, to_read), (vm, to_read), (f"/libxl/{domid}", ["n0"])):
             if keys.find(directory) is not None:
@@ -44,15 +51,12 @@ def write_guest_keys(
         ):
             keys.write(path, value)
         _give(keys, home, ("cpu", "memory", "device", "control", "store", "console"), to_read)
-        _give(keys, home, ("control/shutdown", "control/sysrq"), for_both)
-        _give(
-            keys,
-            home,
-            ("device/suspend/event-channel", "data", "drivers", "feature", "attr", "error"),
-            its_own,
-        )
+        _give(keys, home, _ITS_OWN, its_own)
+        if kind is GuestKind.HVM:
+            _give(keys, home, ("hvmloader",), to_read)
+            _give(keys, home, _SLEEP_STATES, its_own)
         if config.driver_domain:
-            _give(keys, home, ("backend", "libxl"), its_own)
+            _give(keys, home, ("backend", "libxl", "device-model"), its_own)
 
 
 def remove_guest_keys(store: LocalClient, domid: int, config: GuestConfig) -> None:

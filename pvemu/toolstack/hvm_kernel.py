@@ -22,11 +22,14 @@ class HvmKernel:
 
     Attributes:
         entry: where it begins, in 32-bit mode; this and the segments' addresses are guest-physical.
+        module_last: its boot module may lie beyond what it maps first (note MOD_START_PFN), and the start
+            information may not.
     """
 
     protocol: StartProtocol
     entry: int
     segments: tuple[Segment, ...]
+    module_last: bool = False
 
     @property
     def start(self) -> int:
@@ -46,16 +49,18 @@ def load_hvm_kernel(file: KernelFile) -> HvmKernel:
         KernelRefused: its segments or its entry make no sense.
     """
     image, notes = file.image, file.notes
+    module_last = False
     if image.machine not in _MACHINES:
         raise KernelRefused("the kernel is not for x86", "give an i386 or x86-64 ELF file")
     if notes.phys32_entry is not None:
         protocol, entry = PVH, notes.phys32_entry
         segments = tuple(_elf_segments(image, with_symbols=notes.bsd_symtab))
+        module_last = bool(notes.mod_start_pfn)
     else:
         assert file.multiboot is not None
         protocol = MULTIBOOT
         entry, segments = _multiboot_image(image, file.multiboot)
-    kernel = HvmKernel(protocol, entry, segments)
+    kernel = HvmKernel(protocol, entry, segments, module_last)
     if not segments or not kernel.start <= entry <= kernel.end:
         raise KernelRefused("ERROR: ELF start or entries are out of bounds", _RELINK)
     return kernel

@@ -25,6 +25,7 @@ from pvemu.abi.start_info import (
     XEN_HVM_MEMMAP_TYPE_RESERVED,
 )
 from pvemu.memory.ram import PAGE_SHIFT, PAGE_SIZE
+from pvemu.services.device_model.serial import COM1
 from pvemu.toolstack.acpi_tables import AcpiTables, acpi_tables
 from pvemu.toolstack.errors import KernelRefused
 from pvemu.toolstack.hvm_kernel import HvmKernel
@@ -39,6 +40,11 @@ _ACPI: Final = 0xFC000000
 #: A PC's hole has the screen and expansion cards; the BIOS behind it is memory here, too.
 _HOLE: Final = 0xA0000
 _BIOS: Final = 0xE0000
+#: What a PC's BIOS leaves for programs that look there: the ports of COM1, and how many KiB of memory there
+#: are below the hole. Xen, for one, puts code of its own at their end.
+_BIOS_DATA: Final = 0x400
+_BIOS_DATA_END: Final = 0x500
+_COM1_AT, _KIB_AT = 0x00, 0x13
 #: Where programs look for ACPI's root pointer that nobody has told of it, and Xen puts it for them.
 _BIOS_RSDP: Final = 0xFFFC0
 
@@ -118,12 +124,24 @@ def plan_hvm_domain(
     usable = [region for region in regions if region.type == XEN_HVM_MEMMAP_TYPE_RAM]
     _check_image(kernel, usable, memory_pages)
 
-    module_start = page_up(max(kernel.end, _MIB) if is_pc else kernel.end)
-    module_range = range(module_start, module_start + len(module)) if module else None
-    information = page_up(module_start + len(module or b""))
     memory_map = tuple(sorted(frames))
-    told = kernel.protocol.information(StartFacts(information, command_line, module_range, memory_map, rsdp))
-    _check_room(module_start, information + len(told), usable, memory_pages)
+    start = page_up(max(kernel.end, _MIB) if is_pc else kernel.end)
+
+    def told_at(information: int, module_start: int) -> bytes:
+        module_range = range(module_start, module_start + len(module)) if module else None
+        return kernel.protocol.information(
+            StartFacts(information, command_line, module_range, memory_map, rsdp)
+        )
+
+    if kernel.module_last:
+        information = start
+        module_start = page_up(information + len(told_at(information, 0)))
+    else:
+        module_start = start
+        information = page_up(module_start + len(module or b""))
+    told = told_at(information, module_start)
+    end = max(information + len(told), module_start + len(module or b""))
+    _check_room(start, end, usable, memory_pages)
 
     furniture = [
         (tables.address, tables.data),
@@ -133,6 +151,8 @@ def plan_hvm_domain(
     ]
     if module:
         furniture.append((module_start, module))
+    if is_pc and kernel.start >= _BIOS_DATA_END:
+        furniture.append((_BIOS_DATA, _bios_data()))
     return HvmLayout(
         kernel=kernel,
         frames=tuple(range(region.address >> PAGE_SHIFT, region.end >> PAGE_SHIFT) for region in memory_map),
@@ -176,6 +196,13 @@ def _parameters() -> dict[int, int]:
     # This one is an address.
     frames[HVM_PARAM_IDENT_PT] <<= PAGE_SHIFT
     return frames
+
+
+def _bios_data() -> bytes:
+    data = bytearray(_BIOS_DATA_END - _BIOS_DATA)
+    struct.pack_into("<H", data, _COM1_AT, COM1[0])
+    struct.pack_into("<H", data, _KIB_AT, _HOLE >> 10)
+    return bytes(data)
 
 
 def _identity_directory() -> bytes:

@@ -15,8 +15,9 @@ _SEARCHED: Final = 8192
 _MAGIC: Final = 0x1BADB002
 _MAGIC_OF_LOADER: Final = 0x2BADB002
 _WORD_MASK: Final = 0xFFFFFFFF
-#: What the kernel asks for, by bits of the header's flags (section 3.1.2): page alignment and a memory map.
-_UNDERSTOOD: Final = 0b11
+#: What the kernel asks for, by bits of the header's flags (section 3.1.2): page alignment, a memory map, and
+#: a screen in some mode. There is none, and it is told of none; GRUB boots it blind, too.
+_UNDERSTOOD: Final = 0b111
 _REQUIREMENTS: Final = 0xFFFF
 _HAS_ADDRESSES: Final = 1 << 16
 

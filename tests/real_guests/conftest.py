@@ -17,6 +17,8 @@ from pvemu.toolstack.machine import Result
 GRUB = Path("/usr/lib/grub-xen/grub-i386-xen.bin")
 GRUB_PVH = Path("/usr/lib/grub-xen/grub-i386-xen_pvh.bin")
 SECONDS = 120
+#: Where distributions put kernels, and where .ci/run unpacks packages that it does not install.
+_BOOT = (Path("/boot"), Path(__file__).parents[2] / "build/real-guests/boot")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 Boot = Callable[..., tuple[Result, str]]
@@ -25,6 +27,11 @@ Boot = Callable[..., tuple[Result, str]]
 def plain(console: bytes) -> str:
     """What a person sees of a console: text without the terminal's control sequences."""
     return _ESCAPES.sub("", console.decode("utf-8", "replace")).replace("\r", "")
+
+
+def kernels(pattern: str) -> list[Path]:
+    """Kernels of this computer by name, the newest last."""
+    return sorted((path for boot in _BOOT for path in boot.glob(pattern)), key=lambda path: path.name)
 
 
 MakeDisk = Callable[..., Path]

@@ -9,6 +9,7 @@ from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.errors import KernelRefused
 from pvemu.toolstack.guest_kind import GuestKind, Paging, kind_of, paging_of, read_kernel
 from pvemu.toolstack.hvm_kernel import load_hvm_kernel
+from pvemu.toolstack.hvm_layout import plan_hvm_domain
 from pvemu.toolstack.multiboot import MULTIBOOT
 from pvemu.toolstack.start_information import PVH
 from tests.elf_builder import Elf, Load, note
@@ -119,7 +120,16 @@ def test_a_kernel_that_makes_no_sense_is_refused(kernel: Elf) -> None:
 
 def test_what_a_multiboot_kernel_requires_and_nobody_has_is_refused() -> None:
     with pytest.raises(KernelRefused, match="requires"):
-        load_hvm_kernel(file(elf(code=header(1 << 2) + CODE)))
+        load_hvm_kernel(file(elf(code=header(1 << 3) + CODE)))
+
+
+def test_a_multiboot_kernel_that_asks_for_a_screen_starts_without_one() -> None:
+    """GRUB starts such a kernel blind, and the information does not claim a screen."""
+    layout = plan_hvm_domain(
+        load_hvm_kernel(file(elf(code=header(1 << 2) + CODE))), memory_pages=4096, vcpus=1, is_pc=True
+    )
+    told = dict(layout.furniture)[layout.information]
+    assert not int.from_bytes(told[:4], "little") & (1 << 11 | 1 << 12)
 
 
 @pytest.mark.parametrize(

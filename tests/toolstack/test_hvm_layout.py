@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvemu.abi import hvm_op
+from pvemu.abi.elfnote import XEN_ELFNOTE_MOD_START_PFN
 from pvemu.toolstack.errors import KernelRefused
+from pvemu.toolstack.guest_kind import read_kernel
 from pvemu.toolstack.hvm_kernel import HvmKernel, load_hvm_kernel
 from pvemu.toolstack.hvm_layout import HvmLayout, plan_hvm_domain
-from tests.elf_builder import PAGE_SIZE, Load
-from tests.toolstack.hvm_kernels import CODE, elf, file, header, pvh_kernel
+from tests.elf_builder import PAGE_SIZE, Elf, Load, note
+from tests.toolstack.hvm_kernels import BASE, CODE, elf, file, header, pvh_kernel, pvh_note
 
 MIB = 1 << 20
 RAM, RESERVED, ACPI = 1, 2, 3
@@ -141,6 +143,16 @@ def test_acpi_s_root_pointer_is_where_programs_look_that_nobody_has_told() -> No
     assert len(places) == 1
 
 
+@pytest.mark.parametrize(("is_pc", "base"), [(True, MIB), (True, 0x500), (True, 0x400), (False, MIB)])
+def test_a_pc_s_bios_has_left_word_of_low_memory_where_no_kernel_lies(is_pc: bool, base: int) -> None:
+    """By it Xen, as a guest, finds room below 640 KiB."""
+    layout = plan(pvh_kernel(Load(base, CODE), entry=base), is_pc=is_pc)
+    words = struct.unpack("<HH", Memory(layout).read(0x400, 2) + Memory(layout).read(0x413, 2))
+    if base >= 0x500:
+        assert words == ((0x3F8, 640) if is_pc else (0, 0))
+    assert Memory(layout).read(base, len(CODE)) == CODE
+
+
 @pytest.mark.parametrize(("is_pc", "end"), [(False, 0xFC000000), (True, 0xF0000000)])
 def test_memory_that_devices_have_taken_lies_above_four_gib(is_pc: bool, end: int) -> None:
     layout = plan(mib=4080, is_pc=is_pc)
@@ -219,6 +231,24 @@ def test_a_kernel_that_lies_where_there_is_no_memory_is_refused(load: Load, mib:
         plan(pvh_kernel(load, entry=load.paddr), mib=mib, is_pc=is_pc)
 
 
+@pytest.mark.parametrize("is_pc", [False, True])
+@pytest.mark.parametrize(
+    ("notes", "module_is_last"),
+    [(b"", False), (note(XEN_ELFNOTE_MOD_START_PFN, 1), True), (note(XEN_ELFNOTE_MOD_START_PFN, 0), False)],
+    ids=["no note", "1", "0"],
+)
+def test_a_kernel_that_can_do_without_a_mapping_of_its_module_finds_the_start_information_before_it(
+    notes: bytes, module_is_last: bool, is_pc: bool
+) -> None:
+    """Linux maps little more than itself before it reads the information."""
+    built = Elf(0, [Load(BASE, CODE)], notes=pvh_note(BASE) + notes).build()
+    layout = plan(load_hvm_kernel(read_kernel(built)), is_pc=is_pc, module=b"an initrd" * 1000)
+    module = next(address for address, data in layout.furniture if data == b"an initrd" * 1000)
+    assert (layout.information < module) is module_is_last
+    assert min(layout.information, module) == BASE + PAGE_SIZE
+    assert told_by_pvh(layout).modules == [b"an initrd" * 1000]
+
+
 def test_a_module_that_does_not_fit_is_refused() -> None:
     with pytest.raises(KernelRefused, match="--memory"):
         plan(mib=4, module=bytes(3 * MIB))
@@ -232,11 +262,14 @@ def test_a_module_that_does_not_fit_is_refused() -> None:
     module=st.integers(0, 3 * MIB),
     vcpus=st.integers(1, 32),
     is_pc=st.booleans(),
+    module_last=st.booleans(),
 )
 def test_nothing_overlaps_and_all_of_it_has_memory(
-    mib: int, start: int, size: int, line: bytes, module: int, vcpus: int, is_pc: bool
+    mib: int, start: int, size: int, line: bytes, module: int, vcpus: int, is_pc: bool, module_last: bool
 ) -> None:
-    kernel = pvh_kernel(Load(start, CODE, memory_size=max(size, len(CODE))), entry=start)
+    load = Load(start, CODE, memory_size=max(size, len(CODE)))
+    notes = pvh_note(start) + note(XEN_ELFNOTE_MOD_START_PFN, int(module_last))
+    kernel = load_hvm_kernel(read_kernel(Elf(0, [load], notes=notes).build()))
     try:
         layout = plan(kernel, mib=mib, vcpus=vcpus, is_pc=is_pc, line=line, module=bytes(module))
     except KernelRefused:

@@ -114,13 +114,15 @@ def test_what_the_notes_say_is_in_the_kernel() -> None:
     assert (loaded.loader, loaded.xen_version) == ("generic", "xen-3.0")
 
 
-def test_a_64_bit_kernel_is_read_but_not_planned_for_yet() -> None:
-    notes = base_notes(0)
+@pytest.mark.parametrize(("entry", "remedy"), [(None, "use a 32-bit"), (0x101000, "--type pvh")])
+def test_a_64_bit_kernel_is_read_but_not_planned_for_yet(entry: int | None, remedy: str) -> None:
+    """One that can be a PVH guest as well, as Linux can, is sent there."""
+    notes = base_notes(0) | ({} if entry is None else {elfnote.XEN_ELFNOTE_PHYS32_ENTRY: entry})
     elf = kernel(b"", packed(notes, size=8), link_base=0)
     elf.bits, elf.machine = 64, 62
     loaded = load_kernel(elf.build())
     assert (loaded.bits, loaded.machine, loaded.entry) == (64, "EM_X86_64", 0x101000)
-    with pytest.raises(KernelRefused, match="64-bit PV guests are not supported yet"):
+    with pytest.raises(KernelRefused, match=f"64-bit PV guests are not supported yet.*{remedy}"):
         plan_domain(loaded, memory_pages=MEMORY_PAGES, privileged=True)
 
 

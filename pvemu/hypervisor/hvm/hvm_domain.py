@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pvemu.abi.hvm_op import HVM_PARAM_ACPI_IOPORTS_LOCATION, HVM_PARAM_TRIPLE_FAULT_REASON
 from pvemu.abi.sched import SHUTDOWN_poweroff, SHUTDOWN_reboot
+from pvemu.hypervisor.crash_report import report_state
 from pvemu.hypervisor.hvm.apic_processor import ApicProcessor
 from pvemu.hypervisor.hvm.device_space import MmioSpace, PortSpace
 from pvemu.hypervisor.hvm.hvm_memory import HvmMemory
@@ -103,12 +105,14 @@ class HvmDomain:
         self.upcalls = Upcalls(domain, self.platform, has_lines=plan.is_pc)
         for vcpu, lapic in zip(domain.vcpus, self.platform.lapics, strict=True):
             vcpu.hvm.vlapic = lapic
+            lapic.enabled = partial(self.upcalls.apic_enabled, vcpu)
 
     def triple_fault(self, vcpu: "Vcpu") -> None:
         """A processor of the guest has shut down; what that means, a parameter says."""
         reason = self.parameters[HVM_PARAM_TRIPLE_FAULT_REASON]
         log = self._domain.hypervisor.log
         log.xen(f"{vcpu} Triple fault - invoking HVM shutdown action {reason}")
+        report_state(vcpu)
         self._domain.shutdown(reason)
 
     def release(self) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from pvemu.cpu import exits, layout
 from pvemu.cpu.decode import Instruction
 from pvemu.cpu.mode import CR4_DE, CR4_PCE
-from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.emulate.translation import mask, set_register
 from pvemu.hypervisor.hvm import control_registers as control
 from pvemu.hypervisor.hvm.cpuid import guest_cpuid
@@ -27,7 +26,7 @@ from pvemu.hypervisor.hvm.instruction_fetch import (
 )
 from pvemu.hypervisor.hvm.interrupts import halt
 from pvemu.hypervisor.hvm.linear_memory import NoCode
-from pvemu.hypervisor.hvm.msr import TSC, TSC_AUX, read_msr, write_msr
+from pvemu.hypervisor.hvm.msr import FEATURES_ENABLED, TSC, TSC_AUX, read_msr, write_msr
 from pvemu.hypervisor.hvm.segment_registers import Fault
 from pvemu.memory.guest_walk import GuestPageFault
 
@@ -82,13 +81,6 @@ def _exception(vector: int) -> _Handle:
     return lambda vcpu: raise_exception(vcpu, vector)
 
 
-def page_fault(vcpu: "Vcpu") -> None:
-    """A page fault that is the guest's own."""
-    cpu = vcpu.domain.hypervisor.cpu
-    error_code, address = cpu.window.u32[_ERROR_CODE], cpu.control_block[EXIT_INFO_2]
-    deliver(vcpu, Event(exits.PF, error_code=error_code, address=address))
-
-
 def _invalid_opcode(vcpu: "Vcpu") -> None:
     """The engine takes ICEBP for an unknown opcode."""
     try:
@@ -111,7 +103,11 @@ def _software_interrupt(vector: int, length: int) -> _Handle:
 
 
 def _cpuid(vcpu: "Vcpu") -> None:
-    u64 = vcpu.domain.hypervisor.cpu.window.u64
+    window = vcpu.domain.hypervisor.cpu.window
+    u64 = window.u64
+    if vcpu.hvm.msrs.get(FEATURES_ENABLED) and window.u32[_HFLAGS] & layout.HF_CPL:
+        raise_exception(vcpu, exits.GP, 0)
+        return
     leaf = guest_cpuid(vcpu, u64[layout.RAX] & _LOW, u64[layout.RCX] & _LOW)
     u64[layout.RAX], u64[layout.RBX], u64[layout.RCX], u64[layout.RDX] = leaf
     retire(vcpu, instruction_length(vcpu))

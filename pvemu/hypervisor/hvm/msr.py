@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pvemu.cpu import layout
 from pvemu.cpu.mode import CR0_PG, EFER_FFXSR, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
 from pvemu.cpu.segments import LONG, is_canonical
+from pvemu.hypervisor.cpuid import MICROCODE_REVISION
 from pvemu.hypervisor.hvm.control_registers import PHYSICAL_BITS
 from pvemu.hypervisor.hvm.hypercall_page import hypercall_page
 from pvemu.hypervisor.hvm.segment_registers import read_segment, write_segment
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 TSC: Final = 0x10
 APIC_BASE: Final = 0x1B
 TSC_ADJUST: Final = 0x3B
+PATCH_LEVEL: Final = 0x8B
+PLATFORM_INFO: Final = 0xCE
 MTRR_CAP: Final = 0xFE
+FEATURES_ENABLED: Final = 0x140  #: MISC_FEATURES_ENABLES
 SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP = 0x174, 0x175, 0x176
 PAT: Final = 0x277
 TSC_DEADLINE: Final = 0x6E0
@@ -31,6 +35,13 @@ HYPERCALL_PAGE: Final = 0x40000000
 EFER: Final = 0xC0000080
 STAR, LSTAR, CSTAR, SFMASK = 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084
 FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX = 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103
+TSC_RATIO: Final = 0xC0000104
+PATCH_LOADER: Final = 0xC0010020
+HOST_SAVE_AREA: Final = 0xC0010117  #: VM_HSAVE_PA
+
+#: Set in FEATURES_ENABLED, CPUID is #GP outside of ring 0; PLATFORM_INFO says that this can be had.
+CPUID_FAULTS: Final = 1 << 0
+_CPUID_CAN_FAULT: Final = 1 << 31
 
 _MTRR_VARIABLE: Final = range(0x200, 0x210)  #: eight ranges: base, mask
 _MTRR_FIXED: Final = (0x250, 0x258, 0x259, *range(0x268, 0x270))
@@ -45,6 +56,13 @@ _EFER_CHOICES: Final = EFER_SCE | EFER_LME | EFER_NXE | EFER_FFXSR
 _MTRR_ENABLED, _WRITE_BACK = 1 << 11, 6
 #: Two banks of machine checks: control, status, address, miscellaneous.
 _MACHINE_CHECK_BANKS: Final = range(0x400, 0x408)
+#: DEBUGCTL, and from where to where the last branch and the last interrupt went.
+_LAST_BRANCHES: Final = (0x1D9, *range(0x1DB, 0x1DF))
+#: Error thresholds of the fourth bank (MC4_MISC1 to 3), which the firmware keeps to itself.
+_THRESHOLDS: Final = range(0xC0000408, 0xC000040B)
+_LOCKED: Final = 1 << 61
+#: Behind it are addresses that AMD's processors reserve.
+_LAST_SAVE_AREA: Final = 0xFD_0000_0000
 _LOW: Final = 0xFFFFFFFF
 
 #: What a vCPU's registers hold at reset, where that is not zero. The default memory type is write-back, as a
@@ -61,7 +79,7 @@ _Write = Callable[["Vcpu", int], bool]
 def read_msr(vcpu: "Vcpu", number: int) -> int | None:
     """The 64-bit value that RDMSR shows; None: the guest gets #GP(0)."""
     entry = _REGISTERS.get(number)
-    return None if entry is None else entry[0](vcpu)
+    return None if entry is None or entry[0] is None else entry[0](vcpu)
 
 
 def write_msr(vcpu: "Vcpu", number: int, value: int) -> bool:
@@ -239,12 +257,20 @@ _READ_AS_ZERO: Final = frozenset(
     | {0xC0010010, 0xC001001A, 0xC001001D, 0xC001001F, 0xC001102C, 0xC0010114}
 )
 
-#: Every register by number: how it is read, and how it is written.
-_REGISTERS: Final[dict[int, tuple[_Read, _Write]]] = {
+#: P5_MC_ADDR, P5_MC_TYPE, EBC_FREQUENCY_ID, ENABLE_C1E.
+_ONLY_READ_AS_ZERO: Final = (0x0, 0x1, 0x2C, 0xC0010055)
+
+#: Every register by number: how it is read, and how it is written; None: it can't be.
+_REGISTERS: Final[dict[int, tuple[_Read | None, _Write]]] = {
     TSC: (_read_tsc, _write_tsc),
     APIC_BASE: (_read_apic_base, _write_apic_base),
     TSC_DEADLINE: (_read_tsc_deadline, _write_tsc_deadline),
     TSC_ADJUST: (lambda vcpu: vcpu.hvm.msrs.get(TSC_ADJUST, 0), _write_tsc_adjust),
+    **{number: (_constant(0), _refuse) for number in _ONLY_READ_AS_ZERO},
+    PATCH_LEVEL: (_constant(MICROCODE_REVISION), _refuse),
+    PLATFORM_INFO: (_constant(_CPUID_CAN_FAULT), _refuse),
+    FEATURES_ENABLED: _kept(FEATURES_ENABLED, lambda value: not value & ~CPUID_FAULTS),
+    **{number: _kept(number, lambda value: True) for number in _LAST_BRANCHES},
     MTRR_CAP: (_constant(_MTRR_CAPABILITIES), _refuse),
     SYSENTER_CS: (_read_sysenter_cs, _write_sysenter_cs),
     SYSENTER_ESP: _in_window(layout.SYSENTER_ESP, is_canonical),
@@ -269,6 +295,10 @@ _REGISTERS: Final[dict[int, tuple[_Read, _Write]]] = {
     GS_BASE: _segment_base(layout.GS),
     KERNEL_GS_BASE: _in_window(layout.KERNEL_GS_BASE, is_canonical),
     TSC_AUX: _in_window(layout.TSC_AUX, lambda value: not value >> 32),
+    TSC_RATIO: _kept(TSC_RATIO, lambda value: not value >> 40),
+    **{number: (_constant(_LOCKED), _ignore) for number in _THRESHOLDS},
+    PATCH_LOADER: (None, _ignore),
+    HOST_SAVE_AREA: _kept(HOST_SAVE_AREA, lambda value: not value & PAGE_MASK and value <= _LAST_SAVE_AREA),
     **{number: (_constant(0), _ignore) for number in _READ_AS_ZERO},
     0xC0010015: (_constant(0), _refuse),  # HWCR
     0xC0011029: (_constant(2), _ignore),  # DE_CFG: LFENCE serialises

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 from pvemu.cpu import exits, layout
 from pvemu.cpu.processor import EXIT_INFO_2
 from pvemu.hypervisor.emulate import Emulator, InstructionFault
+from pvemu.hypervisor.hvm.event import Event
+from pvemu.hypervisor.hvm.event_delivery import deliver
 from pvemu.hypervisor.hvm.instruction_fetch import fetch, operand_address, retire
-from pvemu.hypervisor.hvm.instructions import HANDLERS, page_fault, raise_exception
+from pvemu.hypervisor.hvm.instructions import HANDLERS, raise_exception
 from pvemu.hypervisor.hvm.mmio import InstructionEmulation
 from pvemu.hypervisor.hvm.paging import SHADOW_EXITS
 from pvemu.hypervisor.hvm.pending import test_interrupts
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pvemu.hypervisor.vcpu import Vcpu
 
 _ERROR_CODE: Final = layout.ERROR_CODE // 4
+_LINEAR: Final = 0xFFFFFFFF
 #: Registers whose reads and writes exit only under shadow paging.
 _SHADOW_ONLY: Final = frozenset(SHADOW_EXITS)
 
@@ -73,8 +76,11 @@ class HvmTraps:
     def _page_fault(self, vcpu: "Vcpu") -> None:
         cpu = self._hypervisor.cpu
         address, error_code = cpu.control_block[EXIT_INFO_2], cpu.window.u32[_ERROR_CODE]
+        if not vcpu.hvm.is_long:
+            # Linear addresses have 32 bits; the engine forgets that when it adds the base of CS and EIP.
+            address &= _LINEAR
         if not vcpu.domain.hvm.paging.page_fault(vcpu, address, error_code):
-            page_fault(vcpu)
+            deliver(vcpu, Event(exits.PF, error_code=error_code, address=address))
 
     def _nested_page_fault(self, vcpu: "Vcpu") -> None:
         """An address that is no memory, or not to be written; or that has become memory since."""

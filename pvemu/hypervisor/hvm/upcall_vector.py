@@ -88,6 +88,15 @@ class Upcalls:
         elif vcpu.id == 0:
             self._move_line(bool(self._u8[vcpu.info]))
 
+    def apic_enabled(self, vcpu: "Vcpu") -> None:
+        """A vCPU's local APIC takes interrupts from now on: request its own vector if its flag is set.
+
+        The request that was made with the flag is lost if the APIC was off then, or reset since by an INIT,
+        and while the flag is set no event makes another (Xen: vlapic_reg_write, APIC_SPIV).
+        """
+        if vcpu.hvm.callback_vector and self._u8[vcpu.info]:
+            self.tell(vcpu)
+
     def left_guest(self) -> None:
         """The guest has been left: it may have cleared the flag for which the line is high.
 

@@ -42,6 +42,9 @@ _RECEIVE_ILLEGAL_VECTOR: Final = 0x40
 class Vlapic:
     """One vCPU's local APIC.
 
+    Attributes:
+        enabled: called when software has switched it on.
+
     Args:
         vcpu_id: the vCPU's number; its APIC id is twice that.
         timers, now: timers on the clock, and the clock, both in ns.
@@ -54,6 +57,7 @@ class Vlapic:
     ) -> None:
         self._bus = bus
         self._processor = processor
+        self.enabled: Callable[[], None] = lambda: None
         self._timer = ApicTimer(timers, now, self._timer_ended)
         self._id = vcpu_id * 2
         self.base = APIC_BASE | _BASE_ENABLE | (0 if vcpu_id else _BASE_BOOTSTRAP)
@@ -239,6 +243,8 @@ class Vlapic:
         if not value & _SOFTWARE_ENABLE:
             self._local.mask_all()
             self._vectors_changed()
+        else:
+            self.enabled()
         self._settle()
 
     def _show_errors(self, _value: int) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from pvemu.abi.errors import HypercallError
 from pvemu.cpu import exits, layout
+from pvemu.hypervisor.cpuid import MICROCODE_REVISION
 from pvemu.hypervisor.guest_page import get_guest_page, put_guest_page
 from pvemu.hypervisor.pv.hypercall_page import hypercall_page
 from pvemu.hypervisor.vcpu import Vcpu
@@ -25,7 +26,6 @@ _XEN_PAT: Final = 0x0000_0501_0007_0406
 _MISC_ENABLE: Final = 0x0080_1801
 _APIC_ENABLED_AT_DEFAULT: Final = 0xFEE0_0800
 _APIC_BOOT_PROCESSOR: Final = 1 << 8
-_MICROCODE_REVISION: Final = 0x0100_0065
 _LFENCE_SERIALIZES: Final = 2
 #: Two banks of machine checks: control, status, address, miscellaneous.
 _MACHINE_CHECK_BANKS: Final = range(0x400, 0x408)
@@ -125,7 +125,7 @@ def _write_hypercall_page(vcpu: Vcpu, value: int) -> bool:
 _CONSTANT: Final = {
     # P5_MC_ADDR, P5_MC_TYPE, PLATFORM_INFO, PERF_CAPABILITIES
     **dict.fromkeys((0x0, 0x1, 0xCE, 0x345), 0),
-    0x8B: _MICROCODE_REVISION,
+    0x8B: MICROCODE_REVISION,
     0x277: _XEN_PAT,
 }
 #: Written values are ignored.

@@ -208,7 +208,13 @@ def test_a_triple_fault_is_a_reboot(variant: Variant, machine_options: Options) 
         guest = Hostile(run)
         guest.call("sub $sp, 16\nmov word [$sp], 0\nlidt [$sp]\nud2")
         assert guest.end() is Outcome.REBOOT
-        assert any("Triple fault" in line for line in run.machine.log_lines)
+        log = list(run.machine.log_lines)
+        assert "Triple fault - invoking HVM shutdown action 1" in log[0]
+        state = "\n".join(log[1:])
+        assert f"{'r' if guest.bits == 64 else 'e'}sp: " in state
+        assert ("r15: " in state) is (guest.bits == 64)
+        assert all(f"cr{number}: " in state for number in (0, 2, 3, 4))
+        assert "Guest stack trace" in state
 
 
 # --- ends ----------------------------------------------------------------------------------------
