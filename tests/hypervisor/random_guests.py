@@ -28,6 +28,8 @@ GUESTS: Final = Path(__file__).parents[1] / "guests"
 #: Virtual seconds that a guest may run.
 LIMIT: Final = 0.02
 MEMORY, MACHINE_MEMORY = 8, 18
+#: MiB for the tables of an auto-translated guest.
+POOL: Final = 2
 
 _SELECTORS: Final = (
     0xE019,
@@ -232,7 +234,7 @@ def run_guest(kind: str, seed: int, image: Image, window: str, clock: str) -> st
     config = GuestConfig(image.elf, memory=MEMORY, paging=Paging.SHADOW if translated else None)
     with Machine(
         [config],
-        machine_memory=MACHINE_MEMORY,
+        machine_memory=MACHINE_MEMORY + (POOL if translated else 0),
         privileged=chance.random() < 0.5 and not translated,
         window=window,  # type: ignore[arg-type]
         clock=clock,  # type: ignore[arg-type]
