@@ -5,6 +5,7 @@ instruction of the FPU and its operand were is left out, as AMD's processors do 
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from pvemu.cpu import layout
@@ -36,12 +37,8 @@ def fpu_image(state: bytes | memoryview) -> bytes:
     _HEAD.pack_into(
         image, 0, control, status & ~_TOP_MASK | top << _TOP_SHIFT, tags, 0, 0, 0, mxcsr, _MXCSR_VALID
     )
-    for number in range(_REGISTERS):
-        place, at = _ST + number * _ST_SIZE, _place_of(top + number)
-        image[place : place + _ST_BYTES] = view[at : at + _ST_BYTES]
-    for number in range(_XMM_REGISTERS):
-        place, at = _XMM + number * _XMM_SIZE, layout.XMM + number * layout.XMM_SIZE
-        image[place : place + _XMM_SIZE] = view[at : at + _XMM_SIZE]
+    for in_image, in_state in _registers(top):
+        image[in_image] = view[in_state]
     return bytes(image)
 
 
@@ -61,15 +58,17 @@ def load_fpu(engine: Engine, window: StateWindow, image: bytes) -> None:
     ):
         engine.write_register(name, value)
     window.fetch()
-    u8, top = window.u8, status >> _TOP_SHIFT & 7
-    for number in range(_REGISTERS):
-        place, at = _ST + number * _ST_SIZE, _place_of(top + number)
-        u8[at : at + _ST_BYTES] = image[place : place + _ST_BYTES]
-    for number in range(_XMM_REGISTERS):
-        place, at = _XMM + number * _XMM_SIZE, layout.XMM + number * layout.XMM_SIZE
-        u8[at : at + _XMM_SIZE] = image[place : place + _XMM_SIZE]
+    for in_image, in_state in _registers(status >> _TOP_SHIFT & 7):
+        window.u8[in_state] = image[in_image]
     window.store()
 
 
-def _place_of(register: int) -> int:
-    return layout.FPU_REGISTERS + (register & 7) * layout.FPU_REGISTER_SIZE
+def _registers(top: int) -> Iterator[tuple[slice, slice]]:
+    """Where each register is in the image and in the state. The image begins with the top of the stack."""
+    for number in range(_REGISTERS):
+        place, register = _ST + number * _ST_SIZE, top + number & _REGISTERS - 1
+        at = layout.FPU_REGISTERS + register * layout.FPU_REGISTER_SIZE
+        yield slice(place, place + _ST_BYTES), slice(at, at + _ST_BYTES)
+    for number in range(_XMM_REGISTERS):
+        place, at = _XMM + number * _XMM_SIZE, layout.XMM + number * layout.XMM_SIZE
+        yield slice(place, place + _XMM_SIZE), slice(at, at + _XMM_SIZE)

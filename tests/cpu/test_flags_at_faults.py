@@ -26,9 +26,13 @@ FAULTING: Final = (
 )
 
 
+#: What the registers hold, and CF set, in front of the instruction whose flags are to be seen.
+PREPARED: Final = "mov eax, 1\nmov ebx, 0xffffff83\nmov ecx, 3\nxor edx, edx\nstc"
+
+
 def status_flags(guest: BareGuest, before: str, last: str) -> int:
     """The status flags at the exit that `last` causes."""
-    guest.load(f"mov eax, 1\nmov ebx, 0xffffff83\nmov ecx, 3\nxor edx, edx\nstc\n{before}\n{last}\nint 0x82")
+    guest.load(f"{PREPARED}\n{before}\n{last}\nint 0x82")
     guest.cpu.run()
     return flags.read_eflags(guest.cpu.window) & STATUS
 
@@ -62,7 +66,7 @@ def test_the_interrupt_window_shows_the_flags_of_the_instruction_that_it_is_behi
 ) -> None:
     guest = make_guest(clock=clock)
     expected = status_flags(guest, before, "int 0x82")
-    guest.load(f"mov eax, 1\nmov ebx, 0xffffff83\nmov ecx, 3\nxor edx, edx\nstc\nsti\n{before}\nint 0x82")
+    guest.load(f"{PREPARED}\nsti\n{before}\nint 0x82")
     flags.write_eflags(guest.cpu.window, flags.IOPL)
     record = guest.cpu.exits[exits.INTERRUPT_WINDOW]
 

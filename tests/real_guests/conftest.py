@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ def plain(console: bytes) -> str:
 def kernels(pattern: str) -> list[Path]:
     """Kernels of this computer by name, the newest last."""
     return sorted((path for boot in _BOOT for path in boot.glob(pattern)), key=lambda path: path.name)
+
+
+def run(guest: GuestConfig, seconds: float, options: Any, keys: str = "") -> tuple[Result, str]:
+    """Run a guest alone, with a text typed at it: how it ends, and what it printed."""
+    with Machine([guest], **options) as machine:
+        machine.type_text(keys.encode())
+        return machine.run(seconds), plain(bytes(machine.console_bytes))
 
 
 MakeDisk = Callable[..., Path]
@@ -81,13 +89,11 @@ def _booter(image: Path, pytestconfig: pytest.Config) -> Boot:
             kind=kind,
             paging=paging,
         )
-        with Machine(
-            [guest],
-            window=pytestconfig.getoption("--state-window"),
-            clock=pytestconfig.getoption("--clock"),
-        ) as machine:
-            machine.type_text(keys.encode())
-            return machine.run(SECONDS), plain(bytes(machine.console_bytes))
+        options = {
+            "window": pytestconfig.getoption("--state-window"),
+            "clock": pytestconfig.getoption("--clock"),
+        }
+        return run(guest, SECONDS, options, keys)
 
     return boot
 

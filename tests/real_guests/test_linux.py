@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from guestkit import assemble
-from pvemu import Machine, Outcome
+from pvemu import Outcome
 from pvemu.abi.errors import PvemuError
 from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import GuestKind, Paging, read_kernel
-from tests.real_guests.conftest import kernels, plain
+from tests.real_guests.conftest import kernels, run
 
 #: Virtual time; most of it Linux spends on tests of its own ciphers, unless it is told not to.
 SECONDS = 30
@@ -85,9 +85,7 @@ def test_linux_boots_to_its_first_process(
             ("init", 0o100755, init, (0, 0)),
         ),
     )
-    with Machine([guest], **machine_options) as machine:
-        result = machine.run(SECONDS)
-        console = plain(bytes(machine.console_bytes))
+    result, console = run(guest, SECONDS, machine_options)
     assert "Booting kernel on Xen PVH" in console
     assert f"smp: Brought up 1 node, {vcpus} CPU" in console
     assert "This is Linux's first process." in console

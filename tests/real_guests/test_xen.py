@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from guestkit import assemble
-from pvemu import Machine, Outcome
+from pvemu import Outcome
 from pvemu.toolstack.guest_config import GuestConfig
 from pvemu.toolstack.guest_kind import GuestKind, Paging
-from tests.real_guests.conftest import kernels, plain
+from tests.real_guests.conftest import kernels, run
 
 #: Xen takes the first word for the kernel's name. There is no BIOS that it could ask.
 COMMAND_LINE = "xen com1=115200,8n1 console=com1 no-real-mode noreboot dom0_mem=16M"
@@ -54,9 +54,7 @@ def test_xen_boots_and_its_domain_0_says_hello(paging: Paging, vcpus: int, machi
         command_line=COMMAND_LINE,
         module=assemble(DOMAIN_0).elf,
     )
-    with Machine([xen], **machine_options) as machine:
-        result = machine.run(SECONDS)
-        console = plain(bytes(machine.console_bytes))
+    result, console = run(xen, SECONDS, machine_options)
     assert "Bootloader: pvemu" in console
     assert f"Brought up {vcpus} CPUs" in console
     assert "Domain 0 of Xen is in ring 3." in console
