@@ -11,11 +11,13 @@ line of a function comes from the line of its `def`, with a minus sign. Two ways
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol
 
 import pvemu
+from pvemu.abi.errors import PvemuError
 
 _ROOT: Final = f"{Path(pvemu.__file__).parent}/"
 #: What is looked at, and what of it only checks the rest.
@@ -107,8 +109,24 @@ class SettraceTracer:
         self._old.clear()
 
 
+@cache
+def _tool(monitoring: Any) -> int:
+    """The number under which this process looks. There are few, so all tracers have the same."""
+    free = [number for number in (4, 3, 5) if monitoring.get_tool(number) is None]
+    if not free:
+        raise PvemuError(
+            "other tools look at this Python already: leave out a debugger, profiler or coverage"
+        )
+    monitoring.use_tool_id(free[0], "pvemu fuzz")
+    return free[0]
+
+
 class MonitoringTracer:
-    """Edges by `sys.monitoring`: lines that are reached, and both ways of each branch."""
+    """Edges by `sys.monitoring`: lines that are reached, and both ways of each branch.
+
+    Raises:
+        PvemuError: other tools have all numbers that are left for such as this.
+    """
 
     name = "sys.monitoring"
 
@@ -119,22 +137,21 @@ class MonitoringTracer:
         self._seen: set[tuple[CodeType, int, int]] = set()
         self._ways: dict[tuple[CodeType, int], int] = {}
         self._lines: dict[CodeType, dict[int, int]] = {}
-        monitoring, events = self._monitoring, self._monitoring.events
-        self._tool = next(number for number in (4, 3, 5) if monitoring.get_tool(number) is None)
-        monitoring.use_tool_id(self._tool, "pvemu fuzz")
+        self._tool, events = _tool(self._monitoring), self._monitoring.events
         branches = [
             getattr(events, name) for name in ("BRANCH_LEFT", "BRANCH_RIGHT") if hasattr(events, name)
         ] or [events.BRANCH]
-        monitoring.register_callback(self._tool, events.LINE, self._on_line)
-        for event in branches:
-            callback = self._on_branch if len(branches) == 1 else self._on_one_way
-            monitoring.register_callback(self._tool, event, callback)
-        self._events = sum(branches, events.LINE)
+        on_branch = self._on_branch if len(branches) == 1 else self._on_one_way
+        self._callbacks = {events.LINE: self._on_line, **dict.fromkeys(branches, on_branch)}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """All threads are looked at."""
-        self._monitoring.set_events(self._tool, self._events)
+        monitoring = self._monitoring
+        for event, callback in self._callbacks.items():
+            if monitoring.register_callback(self._tool, event, callback) != callback:
+                monitoring.restart_events()  # what another tracer has seen enough of, this one has not
+        monitoring.set_events(self._tool, sum(self._callbacks))
         try:
             yield
         finally:

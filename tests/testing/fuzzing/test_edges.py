@@ -52,3 +52,12 @@ def test_nothing_is_seen_outside_the_block() -> None:
     tracer.forget(())
     stage_for(2).run(read_program(VERSION))
     assert tracer.new() == []
+
+
+@pytest.mark.parametrize("kind", tracers())
+def test_any_number_of_tracers_see_the_same_by_turns(kind: type[Tracer]) -> None:
+    several = [kind() for _ in range(8)]
+    version = seen(several[0], VERSION)
+    assert version
+    assert [seen(tracer, VERSION) for tracer in several[1:]] == [version] * 7
+    assert [seen(tracer, VERSION) for tracer in several] == [[]] * 8
